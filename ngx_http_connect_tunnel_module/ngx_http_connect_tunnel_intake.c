@@ -1,0 +1,814 @@
+
+/*
+ * Intake: how CONNECT gets past the stock parser.
+ *
+ * The parser of nginx refuses a request line with an authority, and what it
+ * would take, the header processing refuses.  So at the start of a request,
+ * and only there, the bytes "CONNECT " are read as "TUNNEL /": as many bytes,
+ * an unknown method and a path to the parser.  A handler that comes first in
+ * the first phase puts everything back, so that all phases, variables and
+ * logs see an ordinary CONNECT.
+ *
+ * The reading is done by a shim in the connection's recv.  It is put there
+ * when a connection is accepted, or, where there is TLS, when the handshake
+ * is over.
+ */
+
+
+#include "ngx_http_connect_tunnel_intake.h"
+
+
+#define NGX_HTTP_INTAKE_LEN  (sizeof("CONNECT ") - 1)
+
+
+typedef enum {
+    ngx_http_intake_first = 0,           /* nothing was read yet */
+    ngx_http_intake_start,               /* a request may start */
+    ngx_http_intake_pass                 /* a request is being read */
+} ngx_http_intake_state_e;
+
+
+/* of a connection; found through its pool */
+
+typedef struct {
+    ngx_connection_t                *connection;
+    ngx_http_connection_t           *hc;
+
+    ngx_recv_pt                      recv;         /* below the shim */
+    ngx_event_handler_pt             handler;      /* of the TLS handshake */
+    ngx_connection_handler_pt        ssl_handler;
+    ngx_log_handler_pt               log_handler;
+
+    ngx_http_intake_state_e          state;
+
+    u_char                           held[NGX_HTTP_INTAKE_LEN];
+    size_t                           nheld;        /* bytes kept back */
+
+    /* while a CONNECT is parsed, in place of the connection's own */
+
+    ngx_http_addr_conf_t             addr_conf;
+    ngx_http_addr_conf_t            *saved_addr_conf;
+    ngx_str_t                       *saved_servername;
+
+    unsigned                         connect:1;    /* parsed, not restored */
+    unsigned                         ready:1;      /* held bytes are final */
+    unsigned                         refused:1;    /* only CONNECT may come */
+} ngx_http_intake_t;
+
+
+static void ngx_http_intake_init_connection(ngx_connection_t *c);
+static void ngx_http_intake_cleanup(void *data);
+static ngx_http_intake_t *ngx_http_intake_get(ngx_connection_t *c);
+static void ngx_http_intake_attach(ngx_http_intake_t *in);
+#if (NGX_HTTP_SSL)
+static void ngx_http_intake_ssl(ngx_event_t *rev);
+static void ngx_http_intake_ssl_done(ngx_connection_t *c);
+#endif
+
+static ssize_t ngx_http_intake_recv(ngx_connection_t *c, u_char *buf,
+    size_t size);
+static ssize_t ngx_http_intake_deliver(ngx_http_intake_t *in, u_char *buf,
+    size_t size);
+static ngx_int_t ngx_http_intake_match(ngx_http_intake_t *in, u_char *p,
+    u_char *last);
+static size_t ngx_http_intake_skip(ngx_http_intake_t *in, u_char *p,
+    u_char *last);
+static void ngx_http_intake_rewrite(ngx_http_intake_t *in, u_char *p);
+
+static ngx_int_t ngx_http_intake_post_read_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_intake_log_handler(ngx_http_request_t *r);
+static void ngx_http_intake_restore_line(ngx_http_request_t *r);
+static void ngx_http_intake_restore_request(ngx_http_request_t *r);
+static void ngx_http_intake_restore_server(ngx_http_intake_t *in);
+static void ngx_http_intake_rearm(ngx_http_intake_t *in, ngx_buf_t *b);
+static u_char *ngx_http_intake_log_error(ngx_log_t *log, u_char *buf,
+    size_t len);
+
+
+static u_char  ngx_http_intake_connect[] = "CONNECT ";
+static u_char  ngx_http_intake_tunnel[] = "TUNNEL /";
+
+
+ngx_int_t
+ngx_http_connect_tunnel_intake_phases(ngx_conf_t *cf)
+{
+    ngx_uint_t                  n;
+    ngx_array_t                *handlers;
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    /* the last one is run first */
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_POST_READ_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_intake_post_read_handler;
+
+    /* except in the log phase */
+
+    handlers = &cmcf->phases[NGX_HTTP_LOG_PHASE].handlers;
+
+    if (ngx_array_push(handlers) == NULL) {
+        return NGX_ERROR;
+    }
+
+    h = handlers->elts;
+
+    for (n = handlers->nelts - 1; n; n--) {
+        h[n] = h[n - 1];
+    }
+
+    h[0] = ngx_http_intake_log_handler;
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_connect_tunnel_intake_listen(ngx_cycle_t *cycle)
+{
+    ngx_uint_t        i;
+    ngx_listening_t  *ls;
+
+    ls = cycle->listening.elts;
+
+    for (i = 0; i < cycle->listening.nelts; i++) {
+
+        /* those of stream, mail, and QUIC have other handlers */
+
+        if (ls[i].handler == ngx_http_init_connection) {
+            ls[i].handler = ngx_http_intake_init_connection;
+        }
+    }
+}
+
+
+static void
+ngx_http_intake_init_connection(ngx_connection_t *c)
+{
+    ngx_uint_t              ready;
+    ngx_event_t            *rev;
+    ngx_http_intake_t      *in;
+    ngx_pool_cleanup_t     *cln;
+    ngx_http_connection_t  *hc;
+
+    rev = c->read;
+
+    /* a deferred accept() would have the request read before we are here */
+
+    ready = rev->ready;
+    rev->ready = 0;
+
+    ngx_http_init_connection(c);
+
+    if (c->fd == (ngx_socket_t) -1) {
+        return;
+    }
+
+    hc = c->data;
+
+    /*
+     * The server is the one that the listening socket selects, unless a TLS
+     * client names another one in its handshake.
+     */
+
+    if (ngx_http_connect_tunnel_enabled(hc->conf_ctx)
+#if (NGX_HTTP_SSL)
+        || (hc->ssl && hc->addr_conf->virtual_names)
+#endif
+       )
+    {
+        cln = ngx_pool_cleanup_add(c->pool, sizeof(ngx_http_intake_t));
+        if (cln == NULL) {
+            ngx_http_close_connection(c);
+            return;
+        }
+
+        cln->handler = ngx_http_intake_cleanup;
+
+        in = cln->data;
+        ngx_memzero(in, sizeof(ngx_http_intake_t));
+
+        in->connection = c;
+        in->hc = hc;
+        in->log_handler = c->log->handler;
+
+#if (NGX_HTTP_SSL)
+        if (hc->ssl) {
+            in->handler = rev->handler;
+            rev->handler = ngx_http_intake_ssl;
+
+        } else
+#endif
+        {
+            ngx_http_intake_attach(in);
+        }
+    }
+
+    if (ready) {
+        rev->ready = 1;
+
+        if (ngx_use_accept_mutex) {
+            ngx_post_event(rev, &ngx_posted_events);
+            return;
+        }
+
+        rev->handler(rev);
+    }
+}
+
+
+/* does nothing; its address marks our entry in the pool */
+
+static void
+ngx_http_intake_cleanup(void *data)
+{
+}
+
+
+static ngx_http_intake_t *
+ngx_http_intake_get(ngx_connection_t *c)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    for (cln = c->pool->cleanup; cln; cln = cln->next) {
+
+        if (cln->handler == ngx_http_intake_cleanup) {
+            return cln->data;
+        }
+    }
+
+    return NULL;
+}
+
+
+static void
+ngx_http_intake_attach(ngx_http_intake_t *in)
+{
+    in->recv = in->connection->recv;
+    in->connection->recv = ngx_http_intake_recv;
+    in->state = ngx_http_intake_first;
+}
+
+
+#if (NGX_HTTP_SSL)
+
+static void
+ngx_http_intake_ssl(ngx_event_t *rev)
+{
+    ngx_connection_t   *c;
+    ngx_http_intake_t  *in;
+
+    c = rev->data;
+    in = ngx_http_intake_get(c);
+
+    rev->handler = in->handler;
+    rev->handler(rev);
+
+    if (c->fd == (ngx_socket_t) -1) {
+        return;
+    }
+
+    if (rev->handler == in->handler) {
+
+        /* the first byte is still to come */
+
+        rev->handler = ngx_http_intake_ssl;
+        return;
+    }
+
+    if (c->ssl && !c->ssl->handshaked && c->ssl->handler) {
+        in->ssl_handler = c->ssl->handler;
+        c->ssl->handler = ngx_http_intake_ssl_done;
+    }
+}
+
+
+static void
+ngx_http_intake_ssl_done(ngx_connection_t *c)
+{
+    ngx_http_intake_t          *in;
+#ifdef TLSEXT_TYPE_application_layer_protocol_negotiation
+    unsigned int                len;
+    const unsigned char        *data;
+#endif
+
+    in = ngx_http_intake_get(c);
+
+    if (c->ssl->handshaked
+        && c->recv != ngx_http_intake_recv
+        && ngx_http_connect_tunnel_enabled(in->hc->conf_ctx))
+    {
+        len = 0;
+
+#ifdef TLSEXT_TYPE_application_layer_protocol_negotiation
+        SSL_get0_alpn_selected(c->ssl->connection, &data, &len);
+#endif
+
+        if (len != 2 || ngx_memcmp(data, "h2", 2) != 0) {
+            ngx_http_intake_attach(in);
+        }
+    }
+
+    in->ssl_handler(c);
+}
+
+#endif
+
+
+/*
+ * Reads as the connection does, except that a CONNECT is rewritten.  While
+ * there are too few bytes to tell, they are held back.
+ */
+
+static ssize_t
+ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
+{
+    u_char             *p;
+    size_t              have, skip;
+    ssize_t             n;
+    ngx_int_t           rc;
+    ngx_http_intake_t  *in;
+
+    in = ngx_http_intake_get(c);
+
+    if (in->ready) {
+        return ngx_http_intake_deliver(in, buf, size);
+    }
+
+    if (in->state == ngx_http_intake_pass) {
+        return in->recv(c, buf, size);
+    }
+
+    for ( ;; ) {
+
+        /*
+         * The bytes are read behind those that are held back; a buffer with
+         * too little room left gets them from there.
+         */
+
+        have = in->nheld;
+
+        if (size >= NGX_HTTP_INTAKE_LEN) {
+            ngx_memcpy(buf, in->held, have);
+            p = buf;
+            n = in->recv(c, buf + have, size - have);
+
+        } else {
+            in->state = ngx_http_intake_start;
+            p = in->held;
+            n = in->recv(c, p + have, NGX_HTTP_INTAKE_LEN - have);
+        }
+
+        if (n == NGX_AGAIN) {
+            return NGX_AGAIN;
+        }
+
+        if (n == NGX_ERROR || n == 0) {
+
+            if (n == 0 && have) {
+
+                /* what there is goes first, the end is read once more */
+
+                in->ready = 1;
+                c->read->ready = 1;
+                return ngx_http_intake_deliver(in, buf, size);
+            }
+
+            return n;
+        }
+
+        have += n;
+        skip = ngx_http_intake_skip(in, p, p + have);
+        rc = ngx_http_intake_match(in, p + skip, p + have);
+
+        if (rc == NGX_AGAIN) {
+
+            have -= skip;
+            in->nheld = have;
+            ngx_memmove(in->held, p + skip, have);
+
+            if (skip == 0) {
+                continue;
+            }
+
+            /* what is skipped goes on, the rest is held back */
+
+            in->state = ngx_http_intake_start;
+
+            if (p != buf) {
+                skip = ngx_min(skip, size);
+                ngx_memset(buf, LF, skip);
+            }
+
+            if (have) {
+                c->read->ready = 1;
+            }
+
+            return skip;
+        }
+
+        if (rc == NGX_ERROR) {
+            ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                          "client sent data after a refused CONNECT");
+            return NGX_ERROR;
+        }
+
+        in->state = ngx_http_intake_pass;
+
+        if (rc == NGX_OK) {
+            ngx_http_intake_rewrite(in, p + skip);
+        }
+
+        if (p == buf) {
+            in->nheld = 0;
+            return have;
+        }
+
+        in->nheld = have;
+        in->ready = 1;
+
+        return ngx_http_intake_deliver(in, buf, size);
+    }
+}
+
+
+static ssize_t
+ngx_http_intake_deliver(ngx_http_intake_t *in, u_char *buf, size_t size)
+{
+    size_t  n;
+
+    n = ngx_min(size, in->nheld);
+
+    ngx_memcpy(buf, in->held, n);
+
+    in->nheld -= n;
+    ngx_memmove(in->held, in->held + n, in->nheld);
+
+    if (in->nheld) {
+        in->connection->read->ready = 1;
+
+    } else {
+        in->ready = 0;
+    }
+
+    return n;
+}
+
+
+/*
+ * Looks at what may be the start of a request.  NGX_OK: a CONNECT to rewrite,
+ * NGX_AGAIN: too few bytes to tell, NGX_DECLINED: something else, NGX_ERROR:
+ * something else where only a CONNECT may be.
+ */
+
+static ngx_int_t
+ngx_http_intake_match(ngx_http_intake_t *in, u_char *p, u_char *last)
+{
+    size_t  len;
+
+    len = ngx_min((size_t) (last - p), NGX_HTTP_INTAKE_LEN);
+
+    if (ngx_memcmp(p, ngx_http_intake_connect, len) != 0) {
+        return in->refused ? NGX_ERROR : NGX_DECLINED;
+    }
+
+    if (len < NGX_HTTP_INTAKE_LEN) {
+        return NGX_AGAIN;
+    }
+
+    return ngx_http_connect_tunnel_enabled(in->hc->conf_ctx) ? NGX_OK
+                                                             : NGX_DECLINED;
+}
+
+
+/*
+ * What may stand in front of a request: line breaks, which the parser skips,
+ * and a PROXY protocol header, which nginx wants whole in the first read.
+ */
+
+static size_t
+ngx_http_intake_skip(ngx_http_intake_t *in, u_char *p, u_char *last)
+{
+    u_char  *start, *lf;
+    size_t   len;
+
+    static u_char  v2[] = "\r\n\r\n\0\r\nQUIT\n";
+
+    start = p;
+
+    if (in->state == ngx_http_intake_first) {
+
+        len = last - p;
+
+        if (len >= 16 && ngx_memcmp(p, v2, 12) == 0) {
+            len = 16 + (p[14] << 8) + p[15];
+            p = ngx_min(p + len, last);
+
+        } else if (len > 6 && ngx_memcmp(p, "PROXY ", 6) == 0) {
+            lf = ngx_strlchr(p, last, LF);
+            p = lf ? lf + 1 : last;
+        }
+    }
+
+    while (p < last && (*p == CR || *p == LF)) {
+        p++;
+    }
+
+    return p - start;
+}
+
+
+/*
+ * The parser is to see a path, and no server that the target or the Host
+ * header happens to name.
+ */
+
+static void
+ngx_http_intake_rewrite(ngx_http_intake_t *in, u_char *p)
+{
+    ngx_http_connection_t  *hc;
+
+    ngx_memcpy(p, ngx_http_intake_tunnel, NGX_HTTP_INTAKE_LEN);
+
+    in->connect = 1;
+    in->refused = 0;
+
+    hc = in->hc;
+
+    in->saved_addr_conf = hc->addr_conf;
+    in->addr_conf = *hc->addr_conf;
+    in->addr_conf.virtual_names = NULL;
+    hc->addr_conf = &in->addr_conf;
+
+#if (NGX_HTTP_SSL && defined SSL_CTRL_SET_TLSEXT_HOSTNAME)
+    in->saved_servername = hc->ssl_servername;
+    hc->ssl_servername = NULL;
+#endif
+
+    in->connection->log->handler = ngx_http_intake_log_error;
+}
+
+
+static ngx_int_t
+ngx_http_intake_post_read_handler(ngx_http_request_t *r)
+{
+    ngx_str_t           authority;
+    ngx_http_intake_t  *in;
+
+    if (r != r->main || r->stream) {
+        return NGX_DECLINED;
+    }
+
+    in = ngx_http_intake_get(r->connection);
+
+    if (in == NULL || !in->connect) {
+        return NGX_DECLINED;
+    }
+
+    /* the path without its slash; arguments and all */
+
+    authority.data = r->unparsed_uri.data + 1;
+    authority.len = r->unparsed_uri.len - 1;
+
+    in->connect = 0;
+
+    ngx_http_intake_restore_line(r);
+    ngx_http_intake_restore_request(r);
+    ngx_http_intake_restore_server(in);
+
+    return ngx_http_connect_tunnel_accept(r, &authority);
+}
+
+
+/* runs before any other of the phase */
+
+static ngx_int_t
+ngx_http_intake_log_handler(ngx_http_request_t *r)
+{
+    ngx_http_intake_t  *in;
+
+    if (r != r->main || r->stream) {
+        return NGX_OK;
+    }
+
+    in = ngx_http_intake_get(r->connection);
+
+    if (in == NULL) {
+        return NGX_OK;
+    }
+
+    if (in->connect) {
+
+        /* failed before the first phase */
+
+        in->connect = 0;
+
+        ngx_http_intake_restore_line(r);
+        ngx_http_intake_restore_request(r);
+        ngx_http_intake_restore_server(in);
+    }
+
+    r->connection->log->handler = in->log_handler;
+
+    if (in->recv) {
+        ngx_http_intake_rearm(in, r->header_in);
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_connect_tunnel_intake_restore(ngx_http_request_t *r)
+{
+    ngx_http_intake_t  *in;
+
+    if (r != r->main || r->stream) {
+        return;
+    }
+
+    in = ngx_http_intake_get(r->connection);
+
+    if (in == NULL || !in->connect) {
+        return;
+    }
+
+    /* the server is not looked for again, so that can wait */
+
+    ngx_http_intake_restore_line(r);
+    ngx_http_intake_restore_request(r);
+}
+
+
+/* the parser is past these bytes when there is a path */
+
+static void
+ngx_http_intake_restore_line(ngx_http_request_t *r)
+{
+    if (r->uri_start
+        && ngx_memcmp(r->request_start, ngx_http_intake_tunnel,
+                      NGX_HTTP_INTAKE_LEN)
+           == 0)
+    {
+        ngx_memcpy(r->request_start, ngx_http_intake_connect,
+                   NGX_HTTP_INTAKE_LEN);
+    }
+}
+
+
+static void
+ngx_http_intake_restore_request(ngx_http_request_t *r)
+{
+    r->method = NGX_HTTP_CONNECT;
+    r->method_name.data = ngx_http_intake_connect;
+    r->method_name.len = sizeof("CONNECT") - 1;
+
+    /* that of a request for the server as a whole (RFC 9112 3.2.4) */
+
+    ngx_str_set(&r->uri, "/");
+    ngx_str_null(&r->args);
+    ngx_str_null(&r->exten);
+
+    r->valid_unparsed_uri = 0;
+    r->complex_uri = 0;
+    r->quoted_uri = 0;
+    r->plus_in_uri = 0;
+
+    if (r->unparsed_uri.len) {
+        r->unparsed_uri.data++;
+        r->unparsed_uri.len--;
+    }
+}
+
+
+static void
+ngx_http_intake_restore_server(ngx_http_intake_t *in)
+{
+    ngx_http_connection_t  *hc;
+
+    hc = in->hc;
+
+    hc->addr_conf = in->saved_addr_conf;
+
+#if (NGX_HTTP_SSL && defined SSL_CTRL_SET_TLSEXT_HOSTNAME)
+    hc->ssl_servername = in->saved_servername;
+#endif
+}
+
+
+/*
+ * A request has ended.  The next one may be in its buffer, as a whole or in
+ * part, and is then parsed without a read.
+ */
+
+static void
+ngx_http_intake_rearm(ngx_http_intake_t *in, ngx_buf_t *b)
+{
+    size_t      skip;
+    ngx_int_t   rc;
+
+    in->state = ngx_http_intake_start;
+
+    if (b == NULL || b->pos >= b->last) {
+        return;
+    }
+
+    skip = ngx_http_intake_skip(in, b->pos, b->last);
+    rc = ngx_http_intake_match(in, b->pos + skip, b->last);
+
+    if (rc == NGX_ERROR) {
+        return;
+    }
+
+    if (rc == NGX_AGAIN) {
+
+        /* back to where it will be read again */
+
+        b->pos += skip;
+        in->nheld = b->last - b->pos;
+        ngx_memcpy(in->held, b->pos, in->nheld);
+        b->last = b->pos;
+
+        in->connection->read->ready = 1;
+
+        return;
+    }
+
+    in->state = ngx_http_intake_pass;
+
+    if (rc == NGX_OK) {
+        ngx_http_intake_rewrite(in, b->pos + skip);
+    }
+}
+
+
+void
+ngx_http_connect_tunnel_intake_detach(ngx_connection_t *c)
+{
+    ngx_http_intake_t  *in;
+
+    in = ngx_http_intake_get(c);
+
+    if (in && c->recv == ngx_http_intake_recv) {
+        c->recv = in->recv;
+        in->recv = NULL;
+    }
+}
+
+
+void
+ngx_http_connect_tunnel_intake_refused(ngx_connection_t *c)
+{
+    ngx_http_intake_t  *in;
+
+    in = ngx_http_intake_get(c);
+
+    if (in) {
+        in->refused = 1;
+    }
+}
+
+
+/* as ngx_http_log_error(), but may leave out the client */
+
+static u_char *
+ngx_http_intake_log_error(ngx_log_t *log, u_char *buf, size_t len)
+{
+    u_char                              *p;
+    ngx_http_request_t                  *r;
+    ngx_http_log_ctx_t                  *ctx;
+    ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
+
+    p = buf;
+
+    if (log->action) {
+        p = ngx_snprintf(buf, len, " while %s", log->action);
+        len -= p - buf;
+        buf = p;
+    }
+
+    ctx = log->data;
+    r = ctx->request;
+
+    if (r) {
+        ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
+
+        if (!ctlcf->anonymous) {
+            p = ngx_snprintf(buf, len, ", client: %V",
+                             &ctx->connection->addr_text);
+            len -= p - buf;
+        }
+
+        ngx_http_intake_restore_line(r);
+
+        return r->log_handler(r, ctx->current_request, p, len);
+    }
+
+    return ngx_snprintf(buf, len, ", server: %V",
+                        &ctx->connection->listening->addr_text);
+}

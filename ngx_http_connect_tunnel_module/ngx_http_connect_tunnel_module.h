@@ -1,0 +1,98 @@
+
+/*
+ * What the files of the HTTP front end share.
+ */
+
+
+#ifndef _NGX_HTTP_CONNECT_TUNNEL_MODULE_H_INCLUDED_
+#define _NGX_HTTP_CONNECT_TUNNEL_MODULE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "ngx_tunnel_compat.h"
+#include "ngx_tunnel_connect.h"
+#include "ngx_tunnel_relay.h"
+
+
+#pragma GCC visibility push(hidden)
+
+
+typedef struct {
+    ngx_uint_t                    enabled;   /* a server has a tunnel */
+    ngx_tunnel_system_t          *system;    /* if a tunnel needs it */
+    ngx_array_t                  *own;       /* own listening addresses */
+    ngx_tunnel_worker_t           worker;
+    ngx_http_upstream_conf_t      upstream;  /* what balancers look at */
+} ngx_http_connect_tunnel_main_conf_t;
+
+
+typedef struct {
+    ngx_uint_t                    enabled;   /* the server has a tunnel */
+} ngx_http_connect_tunnel_srv_conf_t;
+
+
+typedef struct {
+    ngx_flag_t                    enable;    /* set here or inherited by "if"
+                                                and "limit_except" */
+    ngx_http_complex_value_t     *target;    /* with variables */
+    ngx_http_upstream_srv_conf_t *upstream;  /* without; NULL: authority */
+
+    ngx_tunnel_rules_t            rules;
+    ngx_tunnel_connect_conf_t     connect;
+    ngx_tunnel_policy_t           policy;
+    ngx_http_upstream_local_t    *local;
+
+    ngx_uint_t                    min_version;
+    ngx_flag_t                    anonymous;
+    ngx_str_t                     proxy_status;  /* empty: off */
+} ngx_http_connect_tunnel_loc_conf_t;
+
+
+/* of a CONNECT request, kept over internal redirects */
+
+typedef struct {
+    ngx_http_request_t           *request;
+
+    ngx_str_t                     authority; /* as the client sent it */
+    ngx_tunnel_target_t          *target;    /* NULL: authority is invalid */
+    ngx_tunnel_connect_t         *connect;
+    ngx_tunnel_relay_t           *relay;
+
+    ngx_tunnel_result_e           result;
+    ngx_str_t                     failed;    /* what is said of a failure */
+
+    unsigned                      tunnel:1;  /* the answer is a tunnel's */
+    unsigned                      auth:1;    /* 401 was turned into 407 */
+} ngx_http_connect_tunnel_ctx_t;
+
+
+/* returns NULL unless the request is a CONNECT that came by the intake */
+
+ngx_http_connect_tunnel_ctx_t *ngx_http_connect_tunnel_get_ctx(
+    ngx_http_request_t *r);
+
+/*
+ * Called once for each CONNECT, in the first phase.  Returns NGX_DECLINED to
+ * go on, or a status to refuse the request with.
+ */
+
+ngx_int_t ngx_http_connect_tunnel_accept(ngx_http_request_t *r,
+    ngx_str_t *authority);
+
+/* whether a server takes CONNECT at all */
+
+ngx_uint_t ngx_http_connect_tunnel_enabled(ngx_http_conf_ctx_t *ctx);
+
+ngx_int_t ngx_http_connect_tunnel_add_variables(ngx_conf_t *cf);
+
+
+#pragma GCC visibility pop
+
+
+extern ngx_module_t  ngx_http_connect_tunnel_module;
+
+
+#endif /* _NGX_HTTP_CONNECT_TUNNEL_MODULE_H_INCLUDED_ */

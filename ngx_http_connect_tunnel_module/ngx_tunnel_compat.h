@@ -1,0 +1,38 @@
+
+/*
+ * What differs between nginx versions, outside of the intake.
+ */
+
+
+#ifndef _NGX_TUNNEL_COMPAT_H_INCLUDED_
+#define _NGX_TUNNEL_COMPAT_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+#if (nginx_version < 1022000)
+#error nginx 1.22.0 or newer is required
+#endif
+
+
+/* 1.23.0: headers of one name are chained */
+
+#if (nginx_version >= 1023000)
+#define ngx_http_connect_tunnel_header_next(h)  (h)->next = NULL
+#else
+#define ngx_http_connect_tunnel_header_next(h)
+#endif
+
+
+/* 1.29.3: $request_port */
+
+#if (nginx_version >= 1029003)
+#define ngx_http_connect_tunnel_set_port(r, p)  (r)->port = (p)
+#else
+#define ngx_http_connect_tunnel_set_port(r, p)
+#endif
+
+
+#endif /* _NGX_TUNNEL_COMPAT_H_INCLUDED_ */

@@ -1,0 +1,85 @@
+
+/*
+ * The one table of results and reasons.
+ */
+
+
+#include "ngx_tunnel.h"
+
+
+static const ngx_tunnel_result_t  ngx_tunnel_results[] = {
+
+    { ngx_string("ok"), 200, NGX_LOG_INFO,
+      ngx_null_string },
+
+    { ngx_string("bad_request"), 400, NGX_LOG_INFO,
+      ngx_string("http_request_error") },
+
+    { ngx_string("bad_version"), 505, NGX_LOG_INFO,
+      ngx_string("http_request_error") },
+
+    { ngx_string("denied_name"), 403, NGX_LOG_ERR,
+      ngx_string("http_request_denied") },
+
+    { ngx_string("denied_address"), 403, NGX_LOG_ERR,
+      ngx_string("destination_ip_prohibited") },
+
+    { ngx_string("resolve_failed"), 502, NGX_LOG_ERR,
+      ngx_string("dns_error") },
+
+    { ngx_string("resolve_timeout"), 504, NGX_LOG_ERR,
+      ngx_string("dns_timeout") },
+
+    { ngx_string("refused"), 502, NGX_LOG_ERR,
+      ngx_string("connection_refused") },
+
+    { ngx_string("unreachable"), 502, NGX_LOG_ERR,
+      ngx_string("destination_ip_unroutable") },
+
+    { ngx_string("connect_timeout"), 504, NGX_LOG_ERR,
+      ngx_string("connection_timeout") },
+
+    { ngx_string("machine_limit"), 503, NGX_LOG_ERR,
+      ngx_string("connection_limit_reached") },
+
+    { ngx_string("internal"), 500, NGX_LOG_ERR,
+      ngx_string("proxy_internal_error") },
+
+    { ngx_null_string, 500, NGX_LOG_ERR,
+      ngx_null_string }
+};
+
+
+static const ngx_str_t  ngx_tunnel_reasons[] = {
+    ngx_string("completed"),
+    ngx_string("client_closed"),
+    ngx_string("target_closed"),
+    ngx_string("client_reset"),
+    ngx_string("target_reset"),
+    ngx_string("idle_timeout"),
+    ngx_string("shutdown"),
+    ngx_string("error"),
+    ngx_null_string
+};
+
+
+const ngx_tunnel_result_t *
+ngx_tunnel_result(ngx_tunnel_result_e result)
+{
+    if (result > NGX_TUNNEL_NO_RESULT) {
+        result = NGX_TUNNEL_NO_RESULT;
+    }
+
+    return &ngx_tunnel_results[result];
+}
+
+
+const ngx_str_t *
+ngx_tunnel_reason(ngx_tunnel_reason_e reason)
+{
+    if (reason > NGX_TUNNEL_NO_REASON) {
+        reason = NGX_TUNNEL_NO_REASON;
+    }
+
+    return &ngx_tunnel_reasons[reason];
+}

@@ -1,0 +1,939 @@
+
+/*
+ * Rules: what may be reached.
+ */
+
+
+#include "ngx_tunnel_rules.h"
+
+#include <ifaddrs.h>
+
+
+typedef enum {
+    NGX_TUNNEL_PATTERN_ANY = 0,          /* "*" */
+    NGX_TUNNEL_PATTERN_HOST,             /* "example.org", an address */
+    NGX_TUNNEL_PATTERN_SUBDOMAIN,        /* "*.example.org" */
+    NGX_TUNNEL_PATTERN_DOMAIN,           /* ".example.org" */
+    NGX_TUNNEL_PATTERN_REGEX
+} ngx_tunnel_pattern_e;
+
+
+typedef struct {
+    ngx_tunnel_pattern_e   type;
+    in_port_t              first;        /* ports, both included */
+    in_port_t              last;
+    ngx_str_t              host;         /* with the leading dot, if any */
+    ngx_str_t              text;         /* directive and argument */
+#if (NGX_PCRE)
+    ngx_regex_t           *regex;
+#endif
+} ngx_tunnel_pattern_t;
+
+
+typedef enum {
+    NGX_TUNNEL_CIDR_BLOCK = 0,
+    NGX_TUNNEL_CIDR_PRIVATE,
+    NGX_TUNNEL_CIDR_ALL
+} ngx_tunnel_cidr_e;
+
+
+typedef struct {
+    ngx_tunnel_cidr_e      type;
+    ngx_cidr_t             cidr;
+    ngx_str_t              text;
+} ngx_tunnel_cidr_t;
+
+
+typedef struct {
+    u_char                 addr[16];
+    ngx_uint_t             bits;
+    ngx_str_t              text;
+} ngx_tunnel_special_t;
+
+
+/* an address in the forms that rules may name it by */
+
+typedef struct {
+    ngx_uint_t             n;            /* 1 or 2 */
+    struct {
+        int                family;       /* AF_INET, AF_INET6 */
+        u_char             addr[16];
+    } form[2];
+} ngx_tunnel_forms_t;
+
+
+static char *ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_tunnel_pattern_t *pattern);
+static char *ngx_tunnel_rules_ports(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_str_t *ports, ngx_tunnel_pattern_t *pattern);
+static char *ngx_tunnel_rules_regex(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_tunnel_pattern_t *pattern);
+static ngx_int_t ngx_tunnel_rules_text(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *value, ngx_str_t *text);
+static ngx_tunnel_pattern_t *ngx_tunnel_rules_match(ngx_array_t *patterns,
+    ngx_tunnel_target_t *t, ngx_log_t *log);
+static void ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f);
+static ngx_tunnel_cidr_t *ngx_tunnel_rules_match_address(ngx_array_t *cidrs,
+    ngx_tunnel_forms_t *f, ngx_uint_t every);
+static const ngx_tunnel_special_t *ngx_tunnel_rules_special(
+    ngx_tunnel_forms_t *f);
+static ngx_uint_t ngx_tunnel_rules_bits(const u_char *a, const u_char *b,
+    ngx_uint_t bits);
+static ngx_int_t ngx_tunnel_rules_add_own(ngx_array_t *own,
+    struct sockaddr *sa, in_port_t port);
+
+
+/*
+ * The special-purpose registries (RFC 6890 and the IANA registries that it
+ * set up) and multicast: where a proxy must not take a stranger.
+ */
+
+static const ngx_tunnel_special_t  ngx_tunnel_special4[] = {
+    { { 0 }, 8, ngx_string("0.0.0.0/8") },
+    { { 10 }, 8, ngx_string("10.0.0.0/8") },
+    { { 100, 64 }, 10, ngx_string("100.64.0.0/10") },
+    { { 127 }, 8, ngx_string("127.0.0.0/8") },
+    { { 169, 254 }, 16, ngx_string("169.254.0.0/16") },
+    { { 172, 16 }, 12, ngx_string("172.16.0.0/12") },
+    { { 192, 0, 0 }, 24, ngx_string("192.0.0.0/24") },
+    { { 192, 0, 2 }, 24, ngx_string("192.0.2.0/24") },
+    { { 192, 88, 99 }, 24, ngx_string("192.88.99.0/24") },
+    { { 192, 168 }, 16, ngx_string("192.168.0.0/16") },
+    { { 198, 18 }, 15, ngx_string("198.18.0.0/15") },
+    { { 198, 51, 100 }, 24, ngx_string("198.51.100.0/24") },
+    { { 203, 0, 113 }, 24, ngx_string("203.0.113.0/24") },
+    { { 224 }, 4, ngx_string("224.0.0.0/4") },
+    { { 240 }, 4, ngx_string("240.0.0.0/4") },
+    { { 0 }, 0, ngx_null_string }
+};
+
+
+static const ngx_tunnel_special_t  ngx_tunnel_special6[] = {
+    { { 0 }, 127, ngx_string("::/127") },
+    { { 0x00, 0x64, 0xff, 0x9b, 0x00, 0x01 }, 48,
+      ngx_string("64:ff9b:1::/48") },
+    { { 0x01 }, 64, ngx_string("100::/64") },
+    { { 0x01, 0, 0, 0, 0, 0, 0, 0x01 }, 64, ngx_string("100:0:0:1::/64") },
+    { { 0x20, 0x01, 0x00, 0x01 }, 32, ngx_string("2001:1::/32") },
+    { { 0x20, 0x01, 0x00, 0x02 }, 48, ngx_string("2001:2::/48") },
+    { { 0x20, 0x01, 0x00, 0x10 }, 28, ngx_string("2001:10::/28") },
+    { { 0x20, 0x01, 0x00, 0x20 }, 28, ngx_string("2001:20::/28") },
+    { { 0x20, 0x01, 0x00, 0x30 }, 28, ngx_string("2001:30::/28") },
+    { { 0x20, 0x01, 0x0d, 0xb8 }, 32, ngx_string("2001:db8::/32") },
+    { { 0x3f, 0xff }, 20, ngx_string("3fff::/20") },
+    { { 0x5f }, 16, ngx_string("5f00::/16") },
+    { { 0xfc }, 7, ngx_string("fc00::/7") },
+    { { 0xfe, 0x80 }, 10, ngx_string("fe80::/10") },
+    { { 0xfe, 0xc0 }, 10, ngx_string("fec0::/10") },
+    { { 0xff }, 8, ngx_string("ff00::/8") },
+    { { 0 }, 0, ngx_null_string }
+};
+
+
+void
+ngx_tunnel_rules_create(ngx_tunnel_rules_t *rules)
+{
+    rules->allow = NGX_CONF_UNSET_PTR;
+    rules->deny = NGX_CONF_UNSET_PTR;
+    rules->allow_address = NGX_CONF_UNSET_PTR;
+    rules->deny_address = NGX_CONF_UNSET_PTR;
+    rules->dry_run = NGX_CONF_UNSET;
+}
+
+
+void
+ngx_tunnel_rules_merge(ngx_tunnel_rules_t *rules, ngx_tunnel_rules_t *prev)
+{
+    ngx_conf_merge_ptr_value(rules->allow, prev->allow, NULL);
+    ngx_conf_merge_ptr_value(rules->deny, prev->deny, NULL);
+    ngx_conf_merge_ptr_value(rules->allow_address, prev->allow_address, NULL);
+    ngx_conf_merge_ptr_value(rules->deny_address, prev->deny_address, NULL);
+    ngx_conf_merge_value(rules->dry_run, prev->dry_run, 0);
+}
+
+
+char *
+ngx_tunnel_rules_pattern_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    char                  *rv;
+    ngx_str_t             *value;
+    ngx_uint_t             i;
+    ngx_array_t          **a;
+    ngx_tunnel_pattern_t  *pattern;
+
+    a = (ngx_array_t **) (p + cmd->offset);
+
+    if (*a == NGX_CONF_UNSET_PTR) {
+        *a = ngx_array_create(cf->pool, 4, sizeof(ngx_tunnel_pattern_t));
+        if (*a == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        pattern = ngx_array_push(*a);
+        if (pattern == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memzero(pattern, sizeof(ngx_tunnel_pattern_t));
+
+        if (ngx_tunnel_rules_text(cf, cmd, &value[i], &pattern->text)
+            != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        rv = ngx_tunnel_rules_pattern(cf, &value[i], pattern);
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_tunnel_pattern_t *pattern)
+{
+    u_char               *colon, *last;
+    size_t                skip;
+    ngx_str_t             host, ports;
+    const char           *err;
+    ngx_tunnel_target_t   t;
+
+    if (value->len && value->data[0] == '~') {
+        return ngx_tunnel_rules_regex(cf, value, pattern);
+    }
+
+    last = value->data + value->len;
+
+    for (colon = last; colon > value->data && *colon != ':'; colon--) {
+        /* void */
+    }
+
+    if (colon == value->data || colon[-1] == ':' || last[-1] == ']') {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid target pattern \"%V\", it must be "
+                           "\"host:port\", \"*.domain:port\", \"*:port\", "
+                           "\"~regex\", or \"~*regex\"", value);
+        return NGX_CONF_ERROR;
+    }
+
+    host.data = value->data;
+    host.len = colon - value->data;
+    ports.data = colon + 1;
+    ports.len = last - ports.data;
+
+    if (ngx_tunnel_rules_ports(cf, value, &ports, pattern) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (host.len == 1 && host.data[0] == '*') {
+        pattern->type = NGX_TUNNEL_PATTERN_ANY;
+        return NGX_CONF_OK;
+    }
+
+    if (host.len > 2 && host.data[0] == '*' && host.data[1] == '.') {
+        pattern->type = NGX_TUNNEL_PATTERN_SUBDOMAIN;
+        skip = 2;
+
+    } else if (host.len > 1 && host.data[0] == '.') {
+        pattern->type = NGX_TUNNEL_PATTERN_DOMAIN;
+        skip = 1;
+
+    } else {
+        pattern->type = NGX_TUNNEL_PATTERN_HOST;
+        skip = 0;
+    }
+
+    err = ngx_tunnel_target_parse_host(&t, host.data + skip, host.len - skip);
+
+    if (err == NULL && skip && t.family != AF_UNSPEC) {
+        err = "an address has no subdomains";
+    }
+
+    if (err) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid host in target pattern \"%V\": %s",
+                           value, err);
+        return NGX_CONF_ERROR;
+    }
+
+    pattern->host.len = t.host.len + (skip ? 1 : 0);
+    pattern->host.data = ngx_pnalloc(cf->pool, pattern->host.len);
+    if (pattern->host.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    pattern->host.data[0] = '.';
+    ngx_memcpy(pattern->host.data + (skip ? 1 : 0), t.host.data, t.host.len);
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_tunnel_rules_ports(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *ports,
+    ngx_tunnel_pattern_t *pattern)
+{
+    u_char      *dash, *last;
+    ngx_uint_t   first, end;
+
+    if (ports->len == 1 && ports->data[0] == '*') {
+        pattern->first = 1;
+        pattern->last = 65535;
+        return NGX_CONF_OK;
+    }
+
+    last = ports->data + ports->len;
+    dash = ngx_strlchr(ports->data, last, '-');
+
+    if (dash == NULL) {
+        first = ngx_tunnel_target_parse_port(ports->data, ports->len);
+        end = first;
+
+    } else {
+        first = ngx_tunnel_target_parse_port(ports->data, dash - ports->data);
+        end = ngx_tunnel_target_parse_port(dash + 1, last - dash - 1);
+    }
+
+    if (first == 0 || end < first) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid port \"%V\" in target pattern \"%V\", "
+                           "it must be a number from 1 to 65535, "
+                           "a range \"first-last\", or \"*\"",
+                           ports, value);
+        return NGX_CONF_ERROR;
+    }
+
+    pattern->first = (in_port_t) first;
+    pattern->last = (in_port_t) end;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_tunnel_rules_regex(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_tunnel_pattern_t *pattern)
+{
+#if (NGX_PCRE)
+
+    u_char                errstr[NGX_MAX_CONF_ERRSTR];
+    ngx_str_t             regex;
+    ngx_regex_compile_t   rc;
+
+    regex.data = value->data + 1;
+    regex.len = value->len - 1;
+
+    ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
+
+    if (regex.len && regex.data[0] == '*') {
+        regex.data++;
+        regex.len--;
+        rc.options = NGX_REGEX_CASELESS;
+    }
+
+    if (regex.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "empty regex in target pattern \"%V\"", value);
+        return NGX_CONF_ERROR;
+    }
+
+    if (regex.data[0] != '^') {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "target pattern \"%V\" has no leading \"^\" and "
+                           "matches more hosts than those it names", value);
+    }
+
+    rc.pattern = regex;
+    rc.pool = cf->pool;
+    rc.err.len = NGX_MAX_CONF_ERRSTR;
+    rc.err.data = errstr;
+
+    if (ngx_regex_compile(&rc) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V", &rc.err);
+        return NGX_CONF_ERROR;
+    }
+
+    pattern->type = NGX_TUNNEL_PATTERN_REGEX;
+    pattern->regex = rc.regex;
+
+    return NGX_CONF_OK;
+
+#else
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "target pattern \"%V\" requires PCRE library", value);
+    return NGX_CONF_ERROR;
+
+#endif
+}
+
+
+char *
+ngx_tunnel_rules_address_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    ngx_int_t            rc;
+    ngx_str_t           *value, text;
+    ngx_uint_t           i;
+    ngx_array_t        **a;
+    ngx_tunnel_cidr_t   *cidr;
+
+    a = (ngx_array_t **) (p + cmd->offset);
+
+    if (*a == NGX_CONF_UNSET_PTR) {
+        *a = ngx_array_create(cf->pool, 4, sizeof(ngx_tunnel_cidr_t));
+        if (*a == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        cidr = ngx_array_push(*a);
+        if (cidr == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memzero(cidr, sizeof(ngx_tunnel_cidr_t));
+
+        if (ngx_tunnel_rules_text(cf, cmd, &value[i], &cidr->text) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+        if (ngx_strcmp(value[i].data, "all") == 0) {
+            cidr->type = NGX_TUNNEL_CIDR_ALL;
+            continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "private") == 0) {
+            cidr->type = NGX_TUNNEL_CIDR_PRIVATE;
+            continue;
+        }
+
+        text = value[i];
+        rc = ngx_ptocidr(&text, &cidr->cidr);
+
+        if (rc == NGX_ERROR) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid address \"%V\", it must be "
+                               "an address, a CIDR block, \"private\", "
+                               "or \"all\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (rc == NGX_DONE) {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "low address bits of %V are meaningless",
+                               &value[i]);
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* a rule is named in messages as it stands in the configuration */
+
+static ngx_int_t
+ngx_tunnel_rules_text(ngx_conf_t *cf, ngx_command_t *cmd, ngx_str_t *value,
+    ngx_str_t *text)
+{
+    text->data = ngx_pnalloc(cf->pool, cmd->name.len + 1 + value->len);
+    if (text->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    text->len = ngx_sprintf(text->data, "%V %V", &cmd->name, value)
+                - text->data;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_tunnel_rules_check_target(ngx_tunnel_rules_t *rules,
+    ngx_tunnel_target_t *t, ngx_uint_t trusted, ngx_log_t *log,
+    ngx_str_t *what)
+{
+    ngx_tunnel_pattern_t  *pattern;
+
+    if (rules->deny) {
+        pattern = ngx_tunnel_rules_match(rules->deny, t, log);
+
+        if (pattern) {
+            *what = pattern->text;
+            return NGX_DECLINED;
+        }
+    }
+
+    if (rules->allow) {
+
+        if (ngx_tunnel_rules_match(rules->allow, t, log) == NULL) {
+            ngx_str_set(what, "not in target_allow");
+            return NGX_DECLINED;
+        }
+
+        return NGX_OK;
+    }
+
+    if (!trusted && t->port != 443) {
+        ngx_str_set(what, "default target_allow *:443");
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_tunnel_pattern_t *
+ngx_tunnel_rules_match(ngx_array_t *patterns, ngx_tunnel_target_t *t,
+    ngx_log_t *log)
+{
+    size_t                 len;
+    ngx_uint_t             i;
+    ngx_tunnel_pattern_t  *p;
+
+    p = patterns->elts;
+
+    for (i = 0; i < patterns->nelts; i++) {
+
+#if (NGX_PCRE)
+
+        if (p[i].type == NGX_TUNNEL_PATTERN_REGEX) {
+            ngx_int_t  n;
+
+            n = ngx_regex_exec(p[i].regex, &t->text, NULL, 0);
+
+            if (n >= 0) {
+                return &p[i];
+            }
+
+            if (n != NGX_REGEX_NO_MATCHED) {
+                ngx_log_error(NGX_LOG_ALERT, log, 0,
+                              ngx_regex_exec_n " failed: %i on \"%V\" "
+                              "using \"%V\"", n, &t->text, &p[i].text);
+            }
+
+            continue;
+        }
+
+#endif
+
+        if (t->port < p[i].first || t->port > p[i].last) {
+            continue;
+        }
+
+        len = p[i].host.len;
+
+        switch (p[i].type) {
+
+        case NGX_TUNNEL_PATTERN_HOST:
+
+            if (t->host.len == len
+                && ngx_memcmp(t->host.data, p[i].host.data, len) == 0)
+            {
+                return &p[i];
+            }
+
+            break;
+
+        case NGX_TUNNEL_PATTERN_DOMAIN:
+
+            if (t->host.len == len - 1
+                && ngx_memcmp(t->host.data, p[i].host.data + 1, len - 1) == 0)
+            {
+                return &p[i];
+            }
+
+            /* fall through */
+
+        case NGX_TUNNEL_PATTERN_SUBDOMAIN:
+
+            if (t->host.len > len
+                && ngx_memcmp(t->host.data + t->host.len - len,
+                              p[i].host.data, len)
+                   == 0)
+            {
+                return &p[i];
+            }
+
+            break;
+
+        default: /* NGX_TUNNEL_PATTERN_ANY */
+            return &p[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
+ * A block that is denied wins over one that is allowed; "target_deny_address
+ * all" and the default come last, so that an allowed block opens them.
+ */
+
+ngx_int_t
+ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
+    ngx_uint_t trusted, ngx_array_t *own, ngx_str_t *what)
+{
+    u_char                      *p;
+    ngx_uint_t                   i;
+    ngx_addr_t                  *addr;
+    ngx_tunnel_cidr_t           *denied;
+    ngx_tunnel_forms_t           f;
+    struct sockaddr_in           sin;
+    const ngx_tunnel_special_t  *special;
+
+    if (sa->sa_family != AF_INET && sa->sa_family != AF_INET6) {
+
+        /* a unix socket can only be written in the configuration */
+
+        return NGX_OK;
+    }
+
+    if (sa->sa_family == AF_INET6) {
+        p = ((struct sockaddr_in6 *) sa)->sin6_addr.s6_addr;
+
+        if (IN6_IS_ADDR_V4MAPPED(&((struct sockaddr_in6 *) sa)->sin6_addr)) {
+
+            /* connects to the IPv4 address, so it is that address */
+
+            ngx_memzero(&sin, sizeof(struct sockaddr_in));
+            sin.sin_family = AF_INET;
+            sin.sin_port = ((struct sockaddr_in6 *) sa)->sin6_port;
+            ngx_memcpy(&sin.sin_addr.s_addr, p + 12, 4);
+
+            sa = (struct sockaddr *) &sin;
+        }
+    }
+
+    ngx_tunnel_rules_forms(sa, &f);
+
+    denied = rules->deny_address
+             ? ngx_tunnel_rules_match_address(rules->deny_address, &f, 0)
+             : NULL;
+
+    if (denied && denied->type != NGX_TUNNEL_CIDR_ALL) {
+        *what = denied->text;
+        return NGX_DECLINED;
+    }
+
+    if (rules->allow_address
+        && ngx_tunnel_rules_match_address(rules->allow_address, &f, 1))
+    {
+        return NGX_OK;
+    }
+
+    if (denied) {
+        *what = denied->text;
+        return NGX_DECLINED;
+    }
+
+    if (trusted) {
+        return NGX_OK;
+    }
+
+    special = ngx_tunnel_rules_special(&f);
+
+    if (special) {
+        *what = special->text;
+        return NGX_DECLINED;
+    }
+
+    if (own) {
+        addr = own->elts;
+
+        for (i = 0; i < own->nelts; i++) {
+
+            if (ngx_cmp_sockaddr(sa, addr[i].socklen,
+                                 addr[i].sockaddr, addr[i].socklen, 1)
+                == NGX_OK)
+            {
+                ngx_str_set(what, "own listening address");
+                return NGX_DECLINED;
+            }
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * IPv4 addresses hide in IPv6 ones: compatible (RFC 4291 2.5.5.1), NAT64
+ * (RFC 6052 2.1), 6to4 (RFC 3056 2), Teredo (RFC 4380 4).
+ */
+
+static void
+ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f)
+{
+    u_char      *p;
+    ngx_uint_t   i;
+
+    static const u_char  compatible[12] = { 0 };
+    static const u_char  nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+
+    if (sa->sa_family == AF_INET) {
+        f->n = 1;
+        f->form[0].family = AF_INET;
+        ngx_memcpy(f->form[0].addr,
+                   &((struct sockaddr_in *) sa)->sin_addr.s_addr, 4);
+        return;
+    }
+
+    p = ((struct sockaddr_in6 *) sa)->sin6_addr.s6_addr;
+
+    f->n = 2;
+    f->form[0].family = AF_INET6;
+    ngx_memcpy(f->form[0].addr, p, 16);
+    f->form[1].family = AF_INET;
+
+    if (ngx_memcmp(p, compatible, 12) == 0
+        || ngx_memcmp(p, nat64, 12) == 0)
+    {
+        ngx_memcpy(f->form[1].addr, p + 12, 4);
+
+    } else if (p[0] == 0x20 && p[1] == 0x02) {
+        ngx_memcpy(f->form[1].addr, p + 2, 4);
+
+    } else if (p[0] == 0x20 && p[1] == 0x01 && p[2] == 0 && p[3] == 0) {
+
+        /* the client's address stands inverted at the end */
+
+        for (i = 0; i < 4; i++) {
+            f->form[1].addr[i] = p[12 + i] ^ 0xff;
+        }
+
+    } else {
+        f->n = 1;
+    }
+}
+
+
+/* finds a block that holds any form of an address, or its every form */
+
+static ngx_tunnel_cidr_t *
+ngx_tunnel_rules_match_address(ngx_array_t *cidrs, ngx_tunnel_forms_t *f,
+    ngx_uint_t every)
+{
+    u_char             *addr, *net, *mask;
+    ngx_uint_t          i, k, n, len, matched;
+    ngx_tunnel_cidr_t  *cidr, *all, *found;
+
+    cidr = cidrs->elts;
+    all = NULL;
+    found = NULL;
+    matched = 0;
+
+    for (k = 0; k < f->n; k++) {
+        addr = f->form[k].addr;
+
+        for (i = 0; i < cidrs->nelts; i++) {
+
+            if (cidr[i].type == NGX_TUNNEL_CIDR_ALL) {
+                all = &cidr[i];
+                continue;
+            }
+
+            if (cidr[i].type == NGX_TUNNEL_CIDR_PRIVATE) {
+
+                if (ngx_tunnel_rules_special(f)) {
+                    return &cidr[i];
+                }
+
+                continue;
+            }
+
+            if (cidr[i].cidr.family != (ngx_uint_t) f->form[k].family) {
+                continue;
+            }
+
+            if (f->form[k].family == AF_INET) {
+                net = (u_char *) &cidr[i].cidr.u.in.addr;
+                mask = (u_char *) &cidr[i].cidr.u.in.mask;
+                len = 4;
+
+            } else {
+                net = cidr[i].cidr.u.in6.addr.s6_addr;
+                mask = cidr[i].cidr.u.in6.mask.s6_addr;
+                len = 16;
+            }
+
+            for (n = 0; n < len; n++) {
+                if ((addr[n] & mask[n]) != net[n]) {
+                    break;
+                }
+            }
+
+            if (n == len) {
+                found = &cidr[i];
+                matched++;
+                break;
+            }
+        }
+    }
+
+    if (found && (!every || matched == f->n)) {
+        return found;
+    }
+
+    return all;
+}
+
+
+static const ngx_tunnel_special_t *
+ngx_tunnel_rules_special(ngx_tunnel_forms_t *f)
+{
+    ngx_uint_t                   k;
+    const ngx_tunnel_special_t  *s;
+
+    for (k = 0; k < f->n; k++) {
+
+        s = (f->form[k].family == AF_INET) ? ngx_tunnel_special4
+                                           : ngx_tunnel_special6;
+
+        for ( /* void */ ; s->text.len; s++) {
+
+            if (ngx_tunnel_rules_bits(f->form[k].addr, s->addr, s->bits)) {
+                return s;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_uint_t
+ngx_tunnel_rules_bits(const u_char *a, const u_char *b, ngx_uint_t bits)
+{
+    ngx_uint_t  n, rest;
+
+    n = bits / 8;
+    rest = bits % 8;
+
+    if (ngx_memcmp(a, b, n) != 0) {
+        return 0;
+    }
+
+    return rest == 0 || ((a[n] ^ b[n]) >> (8 - rest)) == 0;
+}
+
+
+ngx_array_t *
+ngx_tunnel_rules_own_addresses(ngx_cycle_t *cycle, ngx_pool_t *pool)
+{
+    in_port_t         port;
+    ngx_uint_t        i;
+    ngx_array_t      *own;
+    ngx_listening_t  *ls;
+    struct ifaddrs   *ifs, *ifa;
+
+    own = ngx_array_create(pool, 8, sizeof(ngx_addr_t));
+    if (own == NULL) {
+        return NULL;
+    }
+
+    if (getifaddrs(&ifs) == -1) {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, ngx_errno,
+                      "getifaddrs() failed");
+        ifs = NULL;
+    }
+
+    ls = cycle->listening.elts;
+
+    for (i = 0; i < cycle->listening.nelts; i++) {
+
+        if (ls[i].sockaddr->sa_family != AF_INET
+            && ls[i].sockaddr->sa_family != AF_INET6)
+        {
+            continue;
+        }
+
+        port = ngx_inet_get_port(ls[i].sockaddr);
+
+        if (!ngx_inet_wildcard(ls[i].sockaddr)) {
+
+            if (ngx_tunnel_rules_add_own(own, ls[i].sockaddr, port)
+                != NGX_OK)
+            {
+                goto failed;
+            }
+
+            continue;
+        }
+
+        for (ifa = ifs; ifa; ifa = ifa->ifa_next) {
+
+            /* an IPv6 wildcard may take IPv4 as well */
+
+            if (ifa->ifa_addr == NULL
+                || (ifa->ifa_addr->sa_family != AF_INET
+                    && ifa->ifa_addr->sa_family != AF_INET6))
+            {
+                continue;
+            }
+
+            if (ngx_tunnel_rules_add_own(own, ifa->ifa_addr, port)
+                != NGX_OK)
+            {
+                goto failed;
+            }
+        }
+    }
+
+    if (ifs) {
+        freeifaddrs(ifs);
+    }
+
+    return own;
+
+failed:
+
+    if (ifs) {
+        freeifaddrs(ifs);
+    }
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_tunnel_rules_add_own(ngx_array_t *own, struct sockaddr *sa, in_port_t port)
+{
+    ngx_addr_t  *addr;
+
+    addr = ngx_array_push(own);
+    if (addr == NULL) {
+        return NGX_ERROR;
+    }
+
+    addr->socklen = (sa->sa_family == AF_INET) ? sizeof(struct sockaddr_in)
+                                               : sizeof(struct sockaddr_in6);
+
+    addr->sockaddr = ngx_pcalloc(own->pool, addr->socklen);
+    if (addr->sockaddr == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(addr->sockaddr, sa, addr->socklen);
+    ngx_inet_set_port(addr->sockaddr, port);
+
+    return NGX_OK;
+}
