@@ -92,14 +92,12 @@ static u_char  ngx_http_intake_tunnel[] = "TUNNEL /";
 ngx_int_t
 ngx_http_connect_tunnel_intake_phases(ngx_conf_t *cf)
 {
-    ngx_uint_t                  n;
-    ngx_array_t                *handlers;
     ngx_http_handler_pt        *h;
     ngx_http_core_main_conf_t  *cmcf;
 
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
 
-    /* the last one is run first */
+    /* the last one is run first, except in the log phase */
 
     h = ngx_array_push(&cmcf->phases[NGX_HTTP_POST_READ_PHASE].handlers);
     if (h == NULL) {
@@ -108,23 +106,8 @@ ngx_http_connect_tunnel_intake_phases(ngx_conf_t *cf)
 
     *h = ngx_http_intake_post_read_handler;
 
-    /* except in the log phase */
-
-    handlers = &cmcf->phases[NGX_HTTP_LOG_PHASE].handlers;
-
-    if (ngx_array_push(handlers) == NULL) {
-        return NGX_ERROR;
-    }
-
-    h = handlers->elts;
-
-    for (n = handlers->nelts - 1; n; n--) {
-        h[n] = h[n - 1];
-    }
-
-    h[0] = ngx_http_intake_log_handler;
-
-    return NGX_OK;
+    return ngx_http_connect_tunnel_prepend(cf, NGX_HTTP_LOG_PHASE,
+                                           ngx_http_intake_log_handler);
 }
 
 
@@ -581,7 +564,11 @@ ngx_http_intake_post_read_handler(ngx_http_request_t *r)
     ngx_http_intake_restore_request(r);
     ngx_http_intake_restore_server(in);
 
-    return ngx_http_connect_tunnel_accept(r, &authority);
+    if (ngx_http_connect_tunnel_accept(r, &authority) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_DECLINED;
 }
 
 

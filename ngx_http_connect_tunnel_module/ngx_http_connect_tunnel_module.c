@@ -8,6 +8,8 @@
 #include "ngx_http_connect_tunnel_intake.h"
 
 
+static ngx_int_t ngx_http_connect_tunnel_post_read_handler(
+    ngx_http_request_t *r);
 static ngx_int_t ngx_http_connect_tunnel_find_config_phase(
     ngx_http_request_t *r, ngx_http_phase_handler_t *ph);
 static ngx_int_t ngx_http_connect_tunnel_precontent_handler(
@@ -314,8 +316,10 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
     ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_connect_tunnel_ctx_t));
-    if (cln == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    target = ngx_palloc(r->pool, sizeof(ngx_tunnel_target_t));
+
+    if (cln == NULL || target == NULL) {
+        return NGX_ERROR;
     }
 
     ctx = cln->data;
@@ -325,43 +329,63 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
 
     ctx->request = r;
     ctx->authority = *authority;
+    ctx->refuse = NGX_TUNNEL_NO_RESULT;
     ctx->result = NGX_TUNNEL_NO_RESULT;
 
     ngx_http_set_ctx(r, ctx, ngx_http_connect_tunnel_module);
 
-    target = ngx_palloc(r->pool, sizeof(ngx_tunnel_target_t));
-    if (target == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
+    ngx_http_connect_tunnel_credentials(r);
 
     err = ngx_tunnel_target_parse(target, authority->data, authority->len);
 
     if (err) {
-        ngx_str_set(&r->headers_in.server, "");
+        ngx_str_null(&r->headers_in.server);
+
         ctx->failed.data = (u_char *) err;
         ctx->failed.len = ngx_strlen(err);
-        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_BAD_REQUEST);
+        ctx->refuse = NGX_TUNNEL_BAD_REQUEST;
+
+        return NGX_OK;
     }
 
     ctx->target = target;
+
     r->headers_in.server = target->host;
     ngx_http_connect_tunnel_set_port(r, target->port);
-
-    ngx_http_connect_tunnel_credentials(r);
 
     ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
 
     if (r->http_version < ctlcf->min_version) {
-        ngx_str_set(&ctx->failed, "HTTP version is too low");
-        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_BAD_VERSION);
-    }
+        ngx_str_set(&ctx->failed, "the HTTP version is too low");
+        ctx->refuse = NGX_TUNNEL_BAD_VERSION;
 
-    if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
+    } else if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
         ngx_str_set(&ctx->failed, "a body is not allowed");
-        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_BAD_REQUEST);
+        ctx->refuse = NGX_TUNNEL_BAD_REQUEST;
     }
 
-    return NGX_DECLINED;
+    return NGX_OK;
+}
+
+
+/* the last one of its phase: by now realip has found the client */
+
+static ngx_int_t
+ngx_http_connect_tunnel_post_read_handler(ngx_http_request_t *r)
+{
+    ngx_http_connect_tunnel_ctx_t  *ctx;
+
+    if (r->method != NGX_HTTP_CONNECT) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_connect_tunnel_get_ctx(r);
+
+    if (ctx == NULL || ctx->refuse == NGX_TUNNEL_NO_RESULT) {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_connect_tunnel_fail(r, ctx, ctx->refuse);
 }
 
 
@@ -672,20 +696,22 @@ ngx_http_connect_tunnel_connect(ngx_http_request_t *r,
     cn->handler = ngx_http_connect_tunnel_connected;
     cn->data = ctx;
 
-    if (clcf->resolver->connections.nelts) {
+    if (ngx_http_connect_tunnel_local(r, cn, ctlcf->local) != NGX_OK) {
+        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_INTERNAL);
+    }
+
+    if (uscf) {
+
+        if (ngx_http_connect_tunnel_balancer(r, cn, uscf) != NGX_OK) {
+            return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_INTERNAL);
+        }
+
+    } else if (clcf->resolver->connections.nelts) {
         cn->resolver = clcf->resolver;
 
     } else {
         cn->system = ctmcf->system;
         cn->resolver = ctmcf->system->resolver;
-    }
-
-    if (ngx_http_connect_tunnel_local(r, cn, ctlcf->local) != NGX_OK) {
-        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_INTERNAL);
-    }
-
-    if (uscf && ngx_http_connect_tunnel_balancer(r, cn, uscf) != NGX_OK) {
-        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_INTERNAL);
     }
 
     r->connection->log->action = "connecting to target";
@@ -1015,6 +1041,8 @@ ngx_http_connect_tunnel_relay(ngx_http_request_t *r,
         ngx_del_timer(c->write);
     }
 
+    c->write->delayed = 0;
+
     ngx_http_connect_tunnel_intake_detach(c);
 
     r->read_event_handler = ngx_http_connect_tunnel_process;
@@ -1146,12 +1174,31 @@ static ngx_int_t
 ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx)
 {
+    ngx_uint_t         status;
     ngx_connection_t  *c;
 
     c = r->connection;
 
     if (r->headers_out.status == NGX_HTTP_UNAUTHORIZED) {
         ngx_http_connect_tunnel_authenticate(r, ctx);
+
+    } else if (r->headers_out.status < NGX_HTTP_SPECIAL_RESPONSE) {
+
+        /*
+         * "return 200" or "error_page 403 =200": to the client any 2xx is a
+         * tunnel, and the page the first bytes of its target
+         */
+
+        status = (ctx->result == NGX_TUNNEL_NO_RESULT)
+                 ? NGX_HTTP_FORBIDDEN : ngx_tunnel_result(ctx->result)->status;
+
+        ngx_log_error(NGX_LOG_WARN, c->log, 0,
+                      "status %ui of a response to CONNECT is changed to %ui",
+                      r->headers_out.status, status);
+
+        r->headers_out.status = status;
+        ngx_str_null(&r->headers_out.status_line);
+        r->err_status = status;
     }
 
     /*
@@ -1419,7 +1466,10 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
     ctmcf->worker.size = ngx_max(ctmcf->worker.size, conf->policy.buffer_size);
 
-    if (clcf->resolver->connections.nelts == 0 && ctmcf->system == NULL) {
+    if (conf->upstream == NULL
+        && clcf->resolver->connections.nelts == 0
+        && ctmcf->system == NULL)
+    {
 
         ctmcf->system = ngx_tunnel_system_create(cf);
         if (ctmcf->system == NULL) {
@@ -1554,6 +1604,34 @@ ngx_http_connect_tunnel_status_name(ngx_conf_t *cf, ngx_command_t *cmd,
 }
 
 
+ngx_int_t
+ngx_http_connect_tunnel_prepend(ngx_conf_t *cf, ngx_uint_t phase,
+    ngx_http_handler_pt handler)
+{
+    ngx_uint_t                  n;
+    ngx_array_t                *handlers;
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    handlers = &cmcf->phases[phase].handlers;
+
+    if (ngx_array_push(handlers) == NULL) {
+        return NGX_ERROR;
+    }
+
+    h = handlers->elts;
+
+    for (n = handlers->nelts - 1; n; n--) {
+        h[n] = h[n - 1];
+    }
+
+    h[0] = handler;
+
+    return NGX_OK;
+}
+
+
 static ngx_int_t
 ngx_http_connect_tunnel_postconfiguration(ngx_conf_t *cf)
 {
@@ -1568,7 +1646,11 @@ ngx_http_connect_tunnel_postconfiguration(ngx_conf_t *cf)
         return NGX_OK;
     }
 
-    if (ngx_http_connect_tunnel_intake_phases(cf) != NGX_OK) {
+    if (ngx_http_connect_tunnel_intake_phases(cf) != NGX_OK
+        || ngx_http_connect_tunnel_prepend(cf, NGX_HTTP_POST_READ_PHASE,
+                                    ngx_http_connect_tunnel_post_read_handler)
+           != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

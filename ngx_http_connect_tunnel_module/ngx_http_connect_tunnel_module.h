@@ -61,6 +61,7 @@ typedef struct {
     ngx_tunnel_connect_t         *connect;
     ngx_tunnel_relay_t           *relay;
 
+    ngx_tunnel_result_e           refuse;    /* for the end of POST_READ */
     ngx_tunnel_result_e           result;
     ngx_str_t                     failed;    /* what is said of a failure */
 
@@ -75,8 +76,9 @@ ngx_http_connect_tunnel_ctx_t *ngx_http_connect_tunnel_get_ctx(
     ngx_http_request_t *r);
 
 /*
- * Called once for each CONNECT, in the first phase.  Returns NGX_DECLINED to
- * go on, or a status to refuse the request with.
+ * Called once for each CONNECT, at the start of the first phase.  What is
+ * wrong with the request is kept in its context for the end of the phase,
+ * when the client's address is known.  Returns NGX_OK or NGX_ERROR.
  */
 
 ngx_int_t ngx_http_connect_tunnel_accept(ngx_http_request_t *r,
@@ -87,6 +89,11 @@ ngx_int_t ngx_http_connect_tunnel_accept(ngx_http_request_t *r,
 ngx_uint_t ngx_http_connect_tunnel_enabled(ngx_http_conf_ctx_t *ctx);
 
 ngx_int_t ngx_http_connect_tunnel_add_variables(ngx_conf_t *cf);
+
+/* adds a handler to a phase, in front of those that are there */
+
+ngx_int_t ngx_http_connect_tunnel_prepend(ngx_conf_t *cf, ngx_uint_t phase,
+    ngx_http_handler_pt handler);
 
 
 #pragma GCC visibility pop
