@@ -9,25 +9,37 @@
 #include <ifaddrs.h>
 
 
-typedef enum {
-    NGX_TUNNEL_PATTERN_ANY = 0,          /* "*" */
-    NGX_TUNNEL_PATTERN_HOST,             /* "example.org", an address */
-    NGX_TUNNEL_PATTERN_SUBDOMAIN,        /* "*.example.org" */
-    NGX_TUNNEL_PATTERN_DOMAIN,           /* ".example.org" */
-    NGX_TUNNEL_PATTERN_REGEX
-} ngx_tunnel_pattern_e;
+typedef struct ngx_tunnel_pattern_s  ngx_tunnel_pattern_t;
 
-
-typedef struct {
-    ngx_tunnel_pattern_e   type;
+struct ngx_tunnel_pattern_s {
+    ngx_tunnel_pattern_t  *next;         /* of the same host */
     in_port_t              first;        /* ports, both included */
     in_port_t              last;
-    ngx_str_t              host;         /* with the leading dot, if any */
     ngx_str_t              text;         /* directive and argument */
 #if (NGX_PCRE)
-    ngx_regex_t           *regex;
+    ngx_regex_t           *regex;        /* or NULL */
 #endif
-} ngx_tunnel_pattern_t;
+};
+
+
+/* patterns of one host, or of all hosts below a domain: ".example.org" */
+
+typedef struct {
+    ngx_str_node_t         sn;
+    ngx_tunnel_pattern_t  *patterns;
+} ngx_tunnel_host_node_t;
+
+
+/*
+ * Patterns of a host are found by the host and by each domain that it is in,
+ * so a list of thousands costs no more than a short one.
+ */
+
+struct ngx_tunnel_patterns_s {
+    ngx_rbtree_t           hosts;        /* of ngx_tunnel_host_node_t */
+    ngx_rbtree_node_t      sentinel;
+    ngx_tunnel_pattern_t  *any;          /* "*" and regexes */
+};
 
 
 typedef enum {
@@ -63,6 +75,9 @@ typedef struct {
 
 
 static char *ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_tunnel_patterns_t *ps, ngx_tunnel_pattern_t *pattern);
+static ngx_int_t ngx_tunnel_rules_add(ngx_conf_t *cf,
+    ngx_tunnel_patterns_t *ps, ngx_str_t *host, ngx_uint_t domain,
     ngx_tunnel_pattern_t *pattern);
 static char *ngx_tunnel_rules_ports(ngx_conf_t *cf, ngx_str_t *value,
     ngx_str_t *ports, ngx_tunnel_pattern_t *pattern);
@@ -70,8 +85,12 @@ static char *ngx_tunnel_rules_regex(ngx_conf_t *cf, ngx_str_t *value,
     ngx_tunnel_pattern_t *pattern);
 static ngx_int_t ngx_tunnel_rules_text(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_str_t *value, ngx_str_t *text);
-static ngx_tunnel_pattern_t *ngx_tunnel_rules_match(ngx_array_t *patterns,
-    ngx_tunnel_target_t *t, ngx_log_t *log);
+static ngx_tunnel_pattern_t *ngx_tunnel_rules_match(ngx_tunnel_patterns_t *ps,
+    ngx_tunnel_target_t *t, ngx_uint_t failed, ngx_log_t *log);
+static ngx_tunnel_pattern_t *ngx_tunnel_rules_match_host(
+    ngx_tunnel_patterns_t *ps, u_char *data, size_t len, in_port_t port);
+static ngx_tunnel_pattern_t *ngx_tunnel_rules_match_port(
+    ngx_tunnel_pattern_t *pattern, in_port_t port);
 static void ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f);
 static ngx_tunnel_cidr_t *ngx_tunnel_rules_match_address(ngx_array_t *cidrs,
     ngx_tunnel_forms_t *f, ngx_uint_t every);
@@ -157,31 +176,33 @@ ngx_tunnel_rules_pattern_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char  *p = conf;
 
-    char                  *rv;
-    ngx_str_t             *value;
-    ngx_uint_t             i;
-    ngx_array_t          **a;
-    ngx_tunnel_pattern_t  *pattern;
+    char                    *rv;
+    ngx_str_t               *value;
+    ngx_uint_t               i;
+    ngx_tunnel_pattern_t    *pattern;
+    ngx_tunnel_patterns_t  **ps;
 
-    a = (ngx_array_t **) (p + cmd->offset);
+    ps = (ngx_tunnel_patterns_t **) (p + cmd->offset);
 
-    if (*a == NGX_CONF_UNSET_PTR) {
-        *a = ngx_array_create(cf->pool, 4, sizeof(ngx_tunnel_pattern_t));
-        if (*a == NULL) {
+    if (*ps == NGX_CONF_UNSET_PTR) {
+        *ps = ngx_palloc(cf->pool, sizeof(ngx_tunnel_patterns_t));
+        if (*ps == NULL) {
             return NGX_CONF_ERROR;
         }
+
+        ngx_rbtree_init(&(*ps)->hosts, &(*ps)->sentinel,
+                        ngx_str_rbtree_insert_value);
+        (*ps)->any = NULL;
     }
 
     value = cf->args->elts;
 
     for (i = 1; i < cf->args->nelts; i++) {
 
-        pattern = ngx_array_push(*a);
+        pattern = ngx_pcalloc(cf->pool, sizeof(ngx_tunnel_pattern_t));
         if (pattern == NULL) {
             return NGX_CONF_ERROR;
         }
-
-        ngx_memzero(pattern, sizeof(ngx_tunnel_pattern_t));
 
         if (ngx_tunnel_rules_text(cf, cmd, &value[i], &pattern->text)
             != NGX_OK)
@@ -189,7 +210,7 @@ ngx_tunnel_rules_pattern_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return NGX_CONF_ERROR;
         }
 
-        rv = ngx_tunnel_rules_pattern(cf, &value[i], pattern);
+        rv = ngx_tunnel_rules_pattern(cf, &value[i], *ps, pattern);
 
         if (rv != NGX_CONF_OK) {
             return rv;
@@ -202,29 +223,41 @@ ngx_tunnel_rules_pattern_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 static char *
 ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_tunnel_pattern_t *pattern)
+    ngx_tunnel_patterns_t *ps, ngx_tunnel_pattern_t *pattern)
 {
     u_char               *colon, *last;
-    size_t                skip;
     ngx_str_t             host, ports;
+    ngx_uint_t            domain, apex;
     const char           *err;
     ngx_tunnel_target_t   t;
 
     if (value->len && value->data[0] == '~') {
-        return ngx_tunnel_rules_regex(cf, value, pattern);
+
+        if (ngx_tunnel_rules_regex(cf, value, pattern) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+        pattern->first = 1;
+        pattern->last = 65535;
+
+        pattern->next = ps->any;
+        ps->any = pattern;
+
+        return NGX_CONF_OK;
     }
 
     last = value->data + value->len;
 
-    for (colon = last; colon > value->data && *colon != ':'; colon--) {
+    for (colon = last - 1; colon > value->data && *colon != ':'; colon--) {
         /* void */
     }
 
-    if (colon == value->data || colon[-1] == ':' || last[-1] == ']') {
+    if (colon <= value->data || colon[-1] == ':' || last[-1] == ']') {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid target pattern \"%V\", it must be "
-                           "\"host:port\", \"*.domain:port\", \"*:port\", "
-                           "\"~regex\", or \"~*regex\"", value);
+                           "\"host:port\", \"*.domain:port\", "
+                           "\".domain:port\", \"*:port\", \"~regex\", "
+                           "or \"~*regex\"", value);
         return NGX_CONF_ERROR;
     }
 
@@ -238,26 +271,32 @@ ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
     }
 
     if (host.len == 1 && host.data[0] == '*') {
-        pattern->type = NGX_TUNNEL_PATTERN_ANY;
+        pattern->next = ps->any;
+        ps->any = pattern;
+
         return NGX_CONF_OK;
     }
 
+    /* as in server_name: "*.domain" is below it, ".domain" is it as well */
+
+    domain = 0;
+    apex = 1;
+
     if (host.len > 2 && host.data[0] == '*' && host.data[1] == '.') {
-        pattern->type = NGX_TUNNEL_PATTERN_SUBDOMAIN;
-        skip = 2;
+        domain = 1;
+        apex = 0;
+        host.data += 2;
+        host.len -= 2;
 
     } else if (host.len > 1 && host.data[0] == '.') {
-        pattern->type = NGX_TUNNEL_PATTERN_DOMAIN;
-        skip = 1;
-
-    } else {
-        pattern->type = NGX_TUNNEL_PATTERN_HOST;
-        skip = 0;
+        domain = 1;
+        host.data++;
+        host.len--;
     }
 
-    err = ngx_tunnel_target_parse_host(&t, host.data + skip, host.len - skip);
+    err = ngx_tunnel_target_parse_host(&t, host.data, host.len);
 
-    if (err == NULL && skip && t.family != AF_UNSPEC) {
+    if (err == NULL && domain && t.family != AF_UNSPEC) {
         err = "an address has no subdomains";
     }
 
@@ -268,16 +307,67 @@ ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
         return NGX_CONF_ERROR;
     }
 
-    pattern->host.len = t.host.len + (skip ? 1 : 0);
-    pattern->host.data = ngx_pnalloc(cf->pool, pattern->host.len);
-    if (pattern->host.data == NULL) {
+    if (apex && ngx_tunnel_rules_add(cf, ps, &t.host, 0, pattern) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
-    pattern->host.data[0] = '.';
-    ngx_memcpy(pattern->host.data + (skip ? 1 : 0), t.host.data, t.host.len);
+    if (domain && ngx_tunnel_rules_add(cf, ps, &t.host, 1, pattern) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
 
     return NGX_CONF_OK;
+}
+
+
+/* adds a copy of the pattern for a host, or for all below it */
+
+static ngx_int_t
+ngx_tunnel_rules_add(ngx_conf_t *cf, ngx_tunnel_patterns_t *ps,
+    ngx_str_t *host, ngx_uint_t domain, ngx_tunnel_pattern_t *pattern)
+{
+    uint32_t                 hash;
+    ngx_str_t                name;
+    ngx_tunnel_pattern_t    *copy;
+    ngx_tunnel_host_node_t  *node;
+
+    copy = ngx_palloc(cf->pool, sizeof(ngx_tunnel_pattern_t));
+    if (copy == NULL) {
+        return NGX_ERROR;
+    }
+
+    name.len = domain + host->len;
+    name.data = ngx_pnalloc(cf->pool, name.len);
+    if (name.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    name.data[0] = '.';
+    ngx_memcpy(name.data + domain, host->data, host->len);
+
+    hash = ngx_crc32_short(name.data, name.len);
+
+    node = (ngx_tunnel_host_node_t *)
+               ngx_str_rbtree_lookup(&ps->hosts, &name, hash);
+
+    if (node == NULL) {
+        node = ngx_palloc(cf->pool, sizeof(ngx_tunnel_host_node_t));
+        if (node == NULL) {
+            return NGX_ERROR;
+        }
+
+        node->sn.node.key = hash;
+        node->sn.str = name;
+        node->patterns = NULL;
+
+        ngx_rbtree_insert(&ps->hosts, &node->sn.node);
+    }
+
+    *copy = *pattern;
+    copy->next = node->patterns;
+    node->patterns = copy;
+
+    return NGX_OK;
 }
 
 
@@ -365,7 +455,6 @@ ngx_tunnel_rules_regex(ngx_conf_t *cf, ngx_str_t *value,
         return NGX_CONF_ERROR;
     }
 
-    pattern->type = NGX_TUNNEL_PATTERN_REGEX;
     pattern->regex = rc.regex;
 
     return NGX_CONF_OK;
@@ -473,7 +562,7 @@ ngx_tunnel_rules_check_target(ngx_tunnel_rules_t *rules,
     ngx_tunnel_pattern_t  *pattern;
 
     if (rules->deny) {
-        pattern = ngx_tunnel_rules_match(rules->deny, t, log);
+        pattern = ngx_tunnel_rules_match(rules->deny, t, 1, log);
 
         if (pattern) {
             *what = pattern->text;
@@ -483,7 +572,7 @@ ngx_tunnel_rules_check_target(ngx_tunnel_rules_t *rules,
 
     if (rules->allow) {
 
-        if (ngx_tunnel_rules_match(rules->allow, t, log) == NULL) {
+        if (ngx_tunnel_rules_match(rules->allow, t, 0, log) == NULL) {
             ngx_str_set(what, "not in target_allow");
             return NGX_DECLINED;
         }
@@ -500,82 +589,97 @@ ngx_tunnel_rules_check_target(ngx_tunnel_rules_t *rules,
 }
 
 
+/* failed: whether a regex that cannot be run is taken to match */
+
 static ngx_tunnel_pattern_t *
-ngx_tunnel_rules_match(ngx_array_t *patterns, ngx_tunnel_target_t *t,
-    ngx_log_t *log)
+ngx_tunnel_rules_match(ngx_tunnel_patterns_t *ps, ngx_tunnel_target_t *t,
+    ngx_uint_t failed, ngx_log_t *log)
 {
-    size_t                 len;
-    ngx_uint_t             i;
+    size_t                 i;
     ngx_tunnel_pattern_t  *p;
 
-    p = patterns->elts;
+    p = ngx_tunnel_rules_match_host(ps, t->host.data, t->host.len, t->port);
 
-    for (i = 0; i < patterns->nelts; i++) {
+    if (p) {
+        return p;
+    }
+
+    for (i = 1; i < t->host.len; i++) {
+
+        if (t->host.data[i] != '.') {
+            continue;
+        }
+
+        p = ngx_tunnel_rules_match_host(ps, &t->host.data[i], t->host.len - i,
+                                        t->port);
+        if (p) {
+            return p;
+        }
+    }
+
+    for (p = ngx_tunnel_rules_match_port(ps->any, t->port);
+         p;
+         p = ngx_tunnel_rules_match_port(p->next, t->port))
+    {
 
 #if (NGX_PCRE)
 
-        if (p[i].type == NGX_TUNNEL_PATTERN_REGEX) {
+        if (p->regex) {
             ngx_int_t  n;
 
-            n = ngx_regex_exec(p[i].regex, &t->text, NULL, 0);
+            n = ngx_regex_exec(p->regex, &t->text, NULL, 0);
 
-            if (n >= 0) {
-                return &p[i];
+            if (n == NGX_REGEX_NO_MATCHED) {
+                continue;
             }
 
-            if (n != NGX_REGEX_NO_MATCHED) {
-                ngx_log_error(NGX_LOG_ALERT, log, 0,
+            if (n < 0) {
+                ngx_log_error(NGX_LOG_ERR, log, 0,
                               ngx_regex_exec_n " failed: %i on \"%V\" "
-                              "using \"%V\"", n, &t->text, &p[i].text);
-            }
+                              "using \"%V\"", n, &t->text, &p->text);
 
-            continue;
+                if (failed) {
+                    return p;
+                }
+
+                continue;
+            }
         }
 
 #endif
 
-        if (t->port < p[i].first || t->port > p[i].last) {
-            continue;
-        }
+        return p;
+    }
 
-        len = p[i].host.len;
+    return NULL;
+}
 
-        switch (p[i].type) {
 
-        case NGX_TUNNEL_PATTERN_HOST:
+static ngx_tunnel_pattern_t *
+ngx_tunnel_rules_match_host(ngx_tunnel_patterns_t *ps, u_char *data,
+    size_t len, in_port_t port)
+{
+    ngx_str_t                name;
+    ngx_tunnel_host_node_t  *node;
 
-            if (t->host.len == len
-                && ngx_memcmp(t->host.data, p[i].host.data, len) == 0)
-            {
-                return &p[i];
-            }
+    name.data = data;
+    name.len = len;
 
-            break;
+    node = (ngx_tunnel_host_node_t *)
+               ngx_str_rbtree_lookup(&ps->hosts, &name,
+                                     ngx_crc32_short(data, len));
 
-        case NGX_TUNNEL_PATTERN_DOMAIN:
+    return node ? ngx_tunnel_rules_match_port(node->patterns, port) : NULL;
+}
 
-            if (t->host.len == len - 1
-                && ngx_memcmp(t->host.data, p[i].host.data + 1, len - 1) == 0)
-            {
-                return &p[i];
-            }
 
-            /* fall through */
+static ngx_tunnel_pattern_t *
+ngx_tunnel_rules_match_port(ngx_tunnel_pattern_t *p, in_port_t port)
+{
+    for ( /* void */ ; p; p = p->next) {
 
-        case NGX_TUNNEL_PATTERN_SUBDOMAIN:
-
-            if (t->host.len > len
-                && ngx_memcmp(t->host.data + t->host.len - len,
-                              p[i].host.data, len)
-                   == 0)
-            {
-                return &p[i];
-            }
-
-            break;
-
-        default: /* NGX_TUNNEL_PATTERN_ANY */
-            return &p[i];
+        if (port >= p->first && port <= p->last) {
+            return p;
         }
     }
 

@@ -15,14 +15,17 @@
 #pragma GCC visibility push(hidden)
 
 
-/* the rules of one configuration level; all members NULL or unset: inherit */
+typedef struct ngx_tunnel_patterns_s  ngx_tunnel_patterns_t;
+
+
+/* the rules of one configuration level; a level without some inherits them */
 
 typedef struct {
-    ngx_array_t   *allow;            /* of ngx_tunnel_pattern_t */
-    ngx_array_t   *deny;
-    ngx_array_t   *allow_address;    /* of ngx_tunnel_cidr_t */
-    ngx_array_t   *deny_address;
-    ngx_flag_t     dry_run;
+    ngx_tunnel_patterns_t  *allow;
+    ngx_tunnel_patterns_t  *deny;
+    ngx_array_t            *allow_address;   /* of ngx_tunnel_cidr_t */
+    ngx_array_t            *deny_address;
+    ngx_flag_t              dry_run;
 } ngx_tunnel_rules_t;
 
 
@@ -32,8 +35,8 @@ void ngx_tunnel_rules_merge(ngx_tunnel_rules_t *rules,
 
 
 /*
- * Directive handlers: cmd->offset is that of an array in the configuration,
- * which is made if needed and filled with one element for each argument.
+ * Directive handlers: cmd->offset is that of allow or deny, or of
+ * allow_address or deny_address, which takes one rule for each argument.
  */
 
 char *ngx_tunnel_rules_pattern_slot(ngx_conf_t *cf, ngx_command_t *cmd,
