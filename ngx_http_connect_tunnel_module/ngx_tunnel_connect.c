@@ -31,7 +31,10 @@ static ngx_int_t ngx_tunnel_connect_hosts(ngx_tunnel_connect_t *cn,
     ngx_array_t *addrs);
 static ngx_int_t ngx_tunnel_connect_order(ngx_tunnel_connect_t *cn,
     ngx_resolver_addr_t *addrs, ngx_uint_t n);
-static ngx_int_t ngx_tunnel_connect_next(ngx_tunnel_connect_t *cn);
+static ngx_int_t ngx_tunnel_connect_next(ngx_tunnel_connect_t *cn,
+    ngx_uint_t why);
+static ngx_uint_t ngx_tunnel_connect_again(ngx_tunnel_connect_t *cn,
+    ngx_uint_t why);
 static ngx_int_t ngx_tunnel_connect_address(ngx_tunnel_connect_t *cn,
     ngx_addr_t *addr);
 static ngx_int_t ngx_tunnel_connect_balanced(ngx_tunnel_connect_t *cn);
@@ -242,7 +245,7 @@ ngx_tunnel_connect_resolve(ngx_tunnel_connect_t *cn)
         return cn->result;
     }
 
-    return ngx_tunnel_connect_next(cn);
+    return ngx_tunnel_connect_next(cn, NGX_TUNNEL_NEXT_ERROR);
 }
 
 
@@ -279,7 +282,8 @@ ngx_tunnel_connect_resolved(ngx_resolver_ctx_t *ctx)
         return;
     }
 
-    ngx_tunnel_connect_done(cn, ngx_tunnel_connect_next(cn));
+    ngx_tunnel_connect_done(cn, ngx_tunnel_connect_next(cn,
+                                                      NGX_TUNNEL_NEXT_ERROR));
 }
 
 
@@ -311,7 +315,7 @@ ngx_tunnel_connect_literal(ngx_tunnel_connect_t *cn)
         return NGX_TUNNEL_INTERNAL;
     }
 
-    return ngx_tunnel_connect_next(cn);
+    return ngx_tunnel_connect_next(cn, NGX_TUNNEL_NEXT_ERROR);
 }
 
 
@@ -336,7 +340,7 @@ ngx_tunnel_connect_hosts(ngx_tunnel_connect_t *cn, ngx_array_t *addrs)
         return NGX_TUNNEL_INTERNAL;
     }
 
-    return ngx_tunnel_connect_next(cn);
+    return ngx_tunnel_connect_next(cn, NGX_TUNNEL_NEXT_ERROR);
 }
 
 
@@ -426,12 +430,12 @@ ngx_tunnel_connect_order(ngx_tunnel_connect_t *cn, ngx_resolver_addr_t *addrs,
 
 
 /*
- * Starts the next attempt.  Returns NGX_AGAIN while one is under way, else
- * the result.
+ * Starts the next attempt, because of an error or of a delay.  Returns
+ * NGX_AGAIN while one is under way, else the result.
  */
 
 static ngx_int_t
-ngx_tunnel_connect_next(ngx_tunnel_connect_t *cn)
+ngx_tunnel_connect_next(ngx_tunnel_connect_t *cn, ngx_uint_t why)
 {
     ngx_int_t  rc;
 
@@ -440,7 +444,7 @@ ngx_tunnel_connect_next(ngx_tunnel_connect_t *cn)
         cn->deadline = cn->start + cn->conf->connect_timeout;
     }
 
-    while (cn->next < cn->naddrs) {
+    while (cn->next < cn->naddrs && ngx_tunnel_connect_again(cn, why)) {
 
         rc = ngx_tunnel_connect_address(cn, &cn->addrs[cn->next++]);
 
@@ -451,6 +455,8 @@ ngx_tunnel_connect_next(ngx_tunnel_connect_t *cn)
         if (rc == NGX_AGAIN) {
             break;
         }
+
+        why = NGX_TUNNEL_NEXT_ERROR;
     }
 
     if (cn->attempts == NULL) {
@@ -468,6 +474,23 @@ ngx_tunnel_connect_next(ngx_tunnel_connect_t *cn)
     ngx_tunnel_connect_timer(cn);
 
     return NGX_AGAIN;
+}
+
+
+/* whether there may be another attempt; what a rule denied was none */
+
+static ngx_uint_t
+ngx_tunnel_connect_again(ngx_tunnel_connect_t *cn, ngx_uint_t why)
+{
+    ngx_tunnel_connect_conf_t  *conf;
+
+    conf = cn->conf;
+
+    return cn->tries == 0
+           || ((conf->next_upstream & why)
+               && (conf->next_tries == 0 || cn->tries < conf->next_tries)
+               && (conf->next_timeout == 0
+                   || ngx_current_msec - cn->start < conf->next_timeout));
 }
 
 
@@ -605,16 +628,11 @@ ngx_tunnel_connect_next_peer(ngx_tunnel_connect_t *cn, ngx_uint_t why,
     pc = cn->balancer;
 
     cn->taken = 0;
-    cn->tries++;
 
     pc->free(pc, pc->data, state);
     pc->sockaddr = NULL;
 
-    return pc->tries
-           && (cn->conf->next_upstream & why)
-           && (cn->conf->next_tries == 0 || cn->tries < cn->conf->next_tries)
-           && (cn->conf->next_timeout == 0
-               || ngx_current_msec - cn->start < cn->conf->next_timeout);
+    return pc->tries && ngx_tunnel_connect_again(cn, why);
 }
 
 
@@ -670,6 +688,8 @@ ngx_tunnel_connect_peer(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
 
         return NGX_DECLINED;
     }
+
+    cn->tries++;
 
     at->peer.type = SOCK_STREAM;
     at->peer.log = &cn->quiet;
@@ -758,7 +778,8 @@ ngx_tunnel_connect_write_handler(ngx_event_t *wev)
 
     /* RFC 8305 5: a failed attempt lets the next one start at once */
 
-    ngx_tunnel_connect_done(cn, ngx_tunnel_connect_next(cn));
+    ngx_tunnel_connect_done(cn, ngx_tunnel_connect_next(cn,
+                                                      NGX_TUNNEL_NEXT_ERROR));
 }
 
 
@@ -785,7 +806,8 @@ ngx_tunnel_connect_timer_handler(ngx_event_t *ev)
     cn = ev->data;
 
     if ((ngx_msec_int_t) (cn->deadline - ngx_current_msec) > 0) {
-        ngx_tunnel_connect_done(cn, ngx_tunnel_connect_next(cn));
+        ngx_tunnel_connect_done(cn, ngx_tunnel_connect_next(cn,
+                                                    NGX_TUNNEL_NEXT_TIMEOUT));
         return;
     }
 
@@ -820,7 +842,9 @@ ngx_tunnel_connect_timer(ngx_tunnel_connect_t *cn)
     left = (ngx_msec_int_t) (cn->deadline - ngx_current_msec);
     left = ngx_max(left, 0);
 
-    if (cn->next < cn->naddrs) {
+    if (cn->next < cn->naddrs
+        && ngx_tunnel_connect_again(cn, NGX_TUNNEL_NEXT_TIMEOUT))
+    {
         left = ngx_min(left, NGX_TUNNEL_ATTEMPT_DELAY);
     }
 
