@@ -490,7 +490,7 @@ ngx_http_connect_tunnel_find_config_phase(ngx_http_request_t *r,
 
     ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
 
-    if (!ctlcf->enable) {
+    if (!ctlcf->enable && !ctlcf->nested) {
         cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
         r->loc_conf = cscf->ctx->loc_conf;
         r->content_handler = NULL;
@@ -1400,7 +1400,9 @@ ngx_http_connect_tunnel_create_loc_conf(ngx_conf_t *cf)
     /*
      * set by ngx_pcalloc():
      *
+     *     ctlcf->parent = NULL;
      *     ctlcf->enable = 0;
+     *     ctlcf->nested = 0;
      *     ctlcf->target = NULL;
      *     ctlcf->upstream = NULL;
      *     ctlcf->proxy_status = { 0, NULL };
@@ -1426,16 +1428,25 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
     ngx_http_connect_tunnel_loc_conf_t *conf = child;
 
     ngx_http_core_loc_conf_t             *clcf;
+    ngx_http_connect_tunnel_loc_conf_t   *p;
     ngx_http_connect_tunnel_main_conf_t  *ctmcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
     ctmcf = ngx_http_conf_get_module_main_conf(cf,
                                                ngx_http_connect_tunnel_module);
 
+    conf->parent = clcf->noname ? prev : NULL;
+
     if (clcf->noname && !conf->enable) {
         conf->enable = prev->enable;
         conf->target = prev->target;
         conf->upstream = prev->upstream;
+
+    } else if (conf->enable) {
+
+        for (p = conf->parent; p; p = p->parent) {
+            p->nested = 1;
+        }
     }
 
     ngx_tunnel_rules_merge(&conf->rules, &prev->rules);

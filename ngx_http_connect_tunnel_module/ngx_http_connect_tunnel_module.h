@@ -34,9 +34,15 @@ typedef struct {
 } ngx_http_connect_tunnel_srv_conf_t;
 
 
-typedef struct {
+typedef struct ngx_http_connect_tunnel_loc_conf_s
+    ngx_http_connect_tunnel_loc_conf_t;
+
+struct ngx_http_connect_tunnel_loc_conf_s {
+    ngx_http_connect_tunnel_loc_conf_t  *parent;
+
     ngx_flag_t                    enable;    /* set here or inherited by "if"
                                                 and "limit_except" */
+    ngx_flag_t                    nested;    /* set in an "if" in here */
     ngx_http_complex_value_t     *target;    /* with variables */
     ngx_http_upstream_srv_conf_t *upstream;  /* without; NULL: authority */
 
@@ -48,7 +54,7 @@ typedef struct {
     ngx_uint_t                    min_version;
     ngx_flag_t                    anonymous;
     ngx_str_t                     proxy_status;  /* empty: off */
-} ngx_http_connect_tunnel_loc_conf_t;
+};
 
 
 /* of a CONNECT request, kept over internal redirects */
