@@ -77,6 +77,8 @@ static void ngx_http_intake_rewrite(ngx_http_intake_t *in, u_char *p);
 
 static ngx_int_t ngx_http_intake_post_read_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_intake_log_handler(ngx_http_request_t *r);
+static void ngx_http_intake_restore(ngx_http_intake_t *in,
+    ngx_http_request_t *r);
 static void ngx_http_intake_restore_line(ngx_http_request_t *r);
 static void ngx_http_intake_restore_request(ngx_http_request_t *r);
 static void ngx_http_intake_restore_server(ngx_http_intake_t *in);
@@ -558,11 +560,7 @@ ngx_http_intake_post_read_handler(ngx_http_request_t *r)
     authority.data = r->unparsed_uri.data + 1;
     authority.len = r->unparsed_uri.len - 1;
 
-    in->connect = 0;
-
-    ngx_http_intake_restore_line(r);
-    ngx_http_intake_restore_request(r);
-    ngx_http_intake_restore_server(in);
+    ngx_http_intake_restore(in, r);
 
     if (ngx_http_connect_tunnel_accept(r, &authority) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -593,16 +591,14 @@ ngx_http_intake_log_handler(ngx_http_request_t *r)
 
         /* failed before the first phase */
 
-        in->connect = 0;
-
-        ngx_http_intake_restore_line(r);
-        ngx_http_intake_restore_request(r);
-        ngx_http_intake_restore_server(in);
+        ngx_http_intake_restore(in, r);
     }
 
     r->connection->log->handler = in->log_handler;
 
-    if (in->recv) {
+    /* no request comes behind one that was not read to its end */
+
+    if (in->recv && r->http_state != NGX_HTTP_READING_REQUEST_STATE) {
         ngx_http_intake_rearm(in, r->header_in);
     }
 
@@ -621,14 +617,20 @@ ngx_http_connect_tunnel_intake_restore(ngx_http_request_t *r)
 
     in = ngx_http_intake_get(r->connection);
 
-    if (in == NULL || !in->connect) {
-        return;
+    if (in && in->connect) {
+        ngx_http_intake_restore(in, r);
     }
+}
 
-    /* the server is not looked for again, so that can wait */
+
+static void
+ngx_http_intake_restore(ngx_http_intake_t *in, ngx_http_request_t *r)
+{
+    in->connect = 0;
 
     ngx_http_intake_restore_line(r);
     ngx_http_intake_restore_request(r);
+    ngx_http_intake_restore_server(in);
 }
 
 

@@ -780,8 +780,8 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
 
 
 /*
- * IPv4 addresses hide in IPv6 ones: compatible (RFC 4291 2.5.5.1), NAT64
- * (RFC 6052 2.1), 6to4 (RFC 3056 2), Teredo (RFC 4380 4).
+ * IPv4 addresses hide in IPv6 ones: compatible (RFC 4291 2.5.5.1, without ::
+ * and ::1), NAT64 (RFC 6052 2.1), 6to4 (RFC 3056 2), Teredo (RFC 4380 4).
  */
 
 static void
@@ -790,7 +790,7 @@ ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f)
     u_char      *p;
     ngx_uint_t   i;
 
-    static const u_char  compatible[12] = { 0 };
+    static const u_char  compatible[16] = { 0 };
     static const u_char  nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
 
     if (sa->sa_family == AF_INET) {
@@ -808,7 +808,8 @@ ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f)
     ngx_memcpy(f->form[0].addr, p, 16);
     f->form[1].family = AF_INET;
 
-    if (ngx_memcmp(p, compatible, 12) == 0
+    if ((ngx_memcmp(p, compatible, 12) == 0
+         && !ngx_tunnel_rules_bits(p, compatible, 127))
         || ngx_memcmp(p, nat64, 12) == 0)
     {
         ngx_memcpy(f->form[1].addr, p + 12, 4);
