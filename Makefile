@@ -1,0 +1,74 @@
+# ngx_http_connect_tunnel_module: "make help" tells what there is to make.
+
+MODULE = ngx_http_connect_tunnel_module
+SO     = build/modules/$(MODULE).so
+NGX    = build/nginx
+
+# compiled anew when one of these or the installed nginx changed
+SOURCES = $(wildcard $(MODULE)/*.[ch])
+
+# tests: which ones, and how prove runs them
+T           = t
+PROVE_FLAGS = -j2
+
+export PORT DESTDIR
+
+.DELETE_ON_ERROR:
+.PHONY: all run test test-sanitize unit install uninstall clean help FORCE
+
+
+all: $(SO)
+
+$(SO): $(SOURCES) $(NGX)/objs/Makefile
+	@echo "building $@"
+	@$(MAKE) -s --no-print-directory -C $(NGX) -f objs/Makefile modules
+	@install -D -m 644 $(NGX)/objs/$(MODULE).so $@
+
+$(NGX)/objs/Makefile: config scripts/configure build/installed
+	@scripts/configure $(NGX)
+
+# written only when it says something new, so that nothing follows otherwise
+build/installed: FORCE
+	@scripts/installed $@
+
+
+# Packages come first, and only then can a second make look at what to build.
+
+run:
+	@scripts/packages run
+	@$(MAKE) -s --no-print-directory all
+	@scripts/run $(SO)
+
+test:
+	@scripts/packages test
+	@$(MAKE) -s --no-print-directory all unit
+	@scripts/test /usr/sbin/nginx $(SO) $(PROVE_FLAGS) $(T)
+
+test-sanitize:
+	@scripts/packages test
+	@scripts/nginx-source build/source
+	@scripts/build-nginx build/source/nginx build/sanitize --sanitize
+	@scripts/test build/sanitize/objs/nginx - $(PROVE_FLAGS) $(T)
+
+unit: $(NGX)/objs/Makefile
+	@if [ -f t/unit/run ]; then sh t/unit/run; fi
+
+
+install: $(SO)
+	@scripts/install $(SO)
+
+uninstall:
+	@scripts/install --remove $(SO)
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make                build the module, as $(SO)'
+	@echo 'make run            a proxy on 127.0.0.1:3128, until Ctrl-C [PORT=3128]'
+	@echo 'make test           all tests [T=t/one.t] [PROVE_FLAGS=-v]'
+	@echo 'make unit           the unit tests alone'
+	@echo 'make test-sanitize  all tests, with nginx built with ASan and UBSan'
+	@echo 'make install        install the module for the system'"'"'s nginx [DESTDIR=]'
+	@echo 'make uninstall      remove it again [DESTDIR=]'
+	@echo 'make clean          remove build/, which has all that was made here'
