@@ -37,6 +37,9 @@ typedef struct {
     ngx_recv_pt                      recv;         /* below the shim */
     ngx_event_handler_pt             handler;      /* of the TLS handshake */
     ngx_connection_handler_pt        ssl_handler;
+#if (NGX_HTTP_SSL)
+    BIO                             *bio;          /* of the socket */
+#endif
     ngx_log_handler_pt               log_handler;
 
     ngx_http_intake_state_e          state;
@@ -62,6 +65,8 @@ static ngx_http_intake_t *ngx_http_intake_get(ngx_connection_t *c);
 static void ngx_http_intake_attach(ngx_http_intake_t *in);
 #if (NGX_HTTP_SSL)
 static void ngx_http_intake_ssl(ngx_event_t *rev);
+static void ngx_http_intake_ssl_pause(const ngx_ssl_conn_t *ssl_conn,
+    int where, int ret);
 static void ngx_http_intake_ssl_done(ngx_connection_t *c);
 #endif
 
@@ -207,11 +212,18 @@ ngx_http_intake_init_connection(ngx_connection_t *c)
 }
 
 
-/* does nothing; its address marks our entry in the pool */
+/* its address marks our entry in the pool */
 
 static void
 ngx_http_intake_cleanup(void *data)
 {
+#if (NGX_HTTP_SSL)
+    ngx_http_intake_t  *in = data;
+
+    if (in->bio) {
+        BIO_free(in->bio);
+    }
+#endif
 }
 
 
@@ -242,17 +254,34 @@ ngx_http_intake_attach(ngx_http_intake_t *in)
 
 #if (NGX_HTTP_SSL)
 
+/*
+ * What nginx calls when the handshake is over is known once the handshake
+ * waits for the client.  A client may be so fast that it never waits, so it
+ * is made to: at its start it finds nothing to read.
+ */
+
 static void
 ngx_http_intake_ssl(ngx_event_t *rev)
 {
-    ngx_connection_t   *c;
-    ngx_http_intake_t  *in;
+    SSL_CTX                   *ctx;
+    ngx_connection_t          *c;
+    ngx_http_intake_t         *in;
+    ngx_http_ssl_srv_conf_t   *sscf;
+    void                     (*callback)(const SSL *, int, int);
 
     c = rev->data;
     in = ngx_http_intake_get(c);
 
+    sscf = ngx_http_get_module_srv_conf(in->hc->conf_ctx, ngx_http_ssl_module);
+    ctx = sscf->ssl.ctx;
+
+    callback = SSL_CTX_get_info_callback(ctx);
+    SSL_CTX_set_info_callback(ctx, ngx_http_intake_ssl_pause);
+
     rev->handler = in->handler;
     rev->handler(rev);
+
+    SSL_CTX_set_info_callback(ctx, callback);
 
     if (c->fd == (ngx_socket_t) -1) {
         return;
@@ -266,10 +295,52 @@ ngx_http_intake_ssl(ngx_event_t *rev)
         return;
     }
 
-    if (c->ssl && !c->ssl->handshaked && c->ssl->handler) {
-        in->ssl_handler = c->ssl->handler;
-        c->ssl->handler = ngx_http_intake_ssl_done;
+    if (in->bio == NULL) {
+
+        /* not TLS */
+
+        return;
     }
+
+    SSL_set0_rbio(c->ssl->connection, in->bio);
+    in->bio = NULL;
+
+    in->ssl_handler = c->ssl->handler;
+    c->ssl->handler = ngx_http_intake_ssl_done;
+
+    rev->ready = 1;
+    rev->handler(rev);
+}
+
+
+static void
+ngx_http_intake_ssl_pause(const ngx_ssl_conn_t *ssl_conn, int where, int ret)
+{
+    BIO                *empty;
+    ngx_connection_t   *c;
+    ngx_http_intake_t  *in;
+
+    if (!(where & SSL_CB_HANDSHAKE_START)) {
+        return;
+    }
+
+    c = ngx_ssl_get_connection((ngx_ssl_conn_t *) ssl_conn);
+    in = ngx_http_intake_get(c);
+
+    empty = BIO_new(BIO_s_mem());
+    if (empty == NULL) {
+        ngx_ssl_error(NGX_LOG_ALERT, c->log, 0, "BIO_new() failed");
+        return;
+    }
+
+    /* "try again" and not the end */
+
+    BIO_set_mem_eof_return(empty, -1);
+
+    in->bio = SSL_get_rbio(ssl_conn);
+    BIO_up_ref(in->bio);
+
+    SSL_set0_rbio((ngx_ssl_conn_t *) ssl_conn, empty);
 }
 
 

@@ -32,6 +32,9 @@ static ssize_t ngx_tunnel_socket_recv(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
 static ssize_t ngx_tunnel_socket_send(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
+#if (NGX_SSL)
+static ngx_uint_t ngx_tunnel_socket_is_reset(ngx_connection_t *c);
+#endif
 static ngx_int_t ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e);
 static void ngx_tunnel_socket_reset(ngx_tunnel_end_t *e);
 
@@ -129,8 +132,52 @@ ngx_tunnel_worker_cleanup(void *data)
 static ssize_t
 ngx_tunnel_socket_recv(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 {
-    return e->connection->recv(e->connection, buf, size);
+    ssize_t            n;
+    ngx_connection_t  *c;
+
+    c = e->connection;
+
+    n = c->recv(c, buf, size);
+
+#if (NGX_SSL)
+    if (n == 0 && c->ssl && ngx_tunnel_socket_is_reset(c)) {
+        return NGX_ERROR;
+    }
+#endif
+
+    return n;
 }
+
+
+#if (NGX_SSL)
+
+/* nginx's TLS reports a reset as an end, as it does a FIN */
+
+static ngx_uint_t
+ngx_tunnel_socket_is_reset(ngx_connection_t *c)
+{
+#if (NGX_HAVE_TCP_INFO)
+
+    socklen_t        len;
+    struct tcp_info  ti;
+
+    if (SSL_get_shutdown(c->ssl->connection) & SSL_RECEIVED_SHUTDOWN) {
+        return 0;
+    }
+
+    len = sizeof(struct tcp_info);
+
+    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0
+           && ti.tcpi_state == TCP_CLOSE;
+
+#else
+
+    return 0;
+
+#endif
+}
+
+#endif
 
 
 static ssize_t

@@ -83,6 +83,7 @@ static char *ngx_tunnel_rules_ports(ngx_conf_t *cf, ngx_str_t *value,
     ngx_str_t *ports, ngx_tunnel_pattern_t *pattern);
 static char *ngx_tunnel_rules_regex(ngx_conf_t *cf, ngx_str_t *value,
     ngx_tunnel_pattern_t *pattern);
+static void ngx_tunnel_rules_unmap(ngx_cidr_t *cidr);
 static ngx_int_t ngx_tunnel_rules_text(ngx_conf_t *cf, ngx_command_t *cmd,
     ngx_str_t *value, ngx_str_t *text);
 static ngx_tunnel_pattern_t *ngx_tunnel_rules_match(ngx_tunnel_patterns_t *ps,
@@ -530,9 +531,41 @@ ngx_tunnel_rules_address_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                                "low address bits of %V are meaningless",
                                &value[i]);
         }
+
+        ngx_tunnel_rules_unmap(&cidr->cidr);
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* a block of IPv4-mapped addresses is one of IPv4 addresses */
+
+static void
+ngx_tunnel_rules_unmap(ngx_cidr_t *cidr)
+{
+    u_char     *addr, *mask;
+    in_addr_t   in[2];
+
+    if (cidr->family != AF_INET6
+        || !IN6_IS_ADDR_V4MAPPED(&cidr->u.in6.addr))
+    {
+        return;
+    }
+
+    addr = cidr->u.in6.addr.s6_addr;
+    mask = cidr->u.in6.mask.s6_addr;
+
+    if (mask[11] != 0xff) {
+        return;
+    }
+
+    ngx_memcpy(&in[0], addr + 12, 4);
+    ngx_memcpy(&in[1], mask + 12, 4);
+
+    cidr->family = AF_INET;
+    cidr->u.in.addr = in[0];
+    cidr->u.in.mask = in[1];
 }
 
 

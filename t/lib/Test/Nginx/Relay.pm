@@ -1,0 +1,603 @@
+package Test::Nginx::Relay;
+
+# Tests of the relay, for clients with and without TLS and for more than one
+# event method; and what they need besides Test::Nginx::Tunnel.
+#
+#   relay_start($t, events => 'use poll;', listen => 'ssl', http => '...')
+#				writes the configuration and runs all of it
+#   relay_tests($t, %opt)	RELAY_TESTS tests; the options are those of
+#				client_connect()
+#   echo($s, $bytes)		writes, and reads as much
+#   exchange($s, $bytes, $n, $timeout)
+#				writes bytes and reads n at the same time
+#   push_bytes($s, $bytes)	writes until nobody takes more, returns how
+#				much that was
+#   workers($t)			process ids
+#   fd_count($pid)		descriptors it has open
+#   tcp_count($pid)		TCP connections among them, also half open ones
+#   rss($pid)			resident memory, in bytes
+
+###############################################################################
+
+use warnings;
+use strict;
+
+use base qw/ Exporter /;
+
+our @EXPORT = qw/
+	RELAY_TESTS relay_start relay_tests
+	echo exchange push_bytes workers fd_count tcp_count rss
+/;
+
+###############################################################################
+
+use Digest::SHA qw/ sha1_hex /;
+use IO::Select qw//;
+use Socket qw/ SO_ERROR /;
+use Test::More;
+use Time::HiRes qw/ sleep time /;
+
+use Test::Nginx qw/ port /;
+use Test::Nginx::Tunnel;
+
+###############################################################################
+
+use constant {
+	RELAY_TESTS	=> 51,
+	MB		=> 1048576,
+	PIECE		=> 1048576,
+	FLOOD		=> 96,		# MB, more than all socket buffers
+	FLOOD_HELD	=> 64,		# MB that these may hold at most
+	MEMORY		=> 8,		# MB that nginx may need meanwhile
+	STALL		=> 0.7,		# a socket that takes nothing so long
+	TUNNELS		=> 200,
+};
+
+###############################################################################
+
+sub relay_start {
+	my ($t, %opt) = @_;
+
+	my %conf = (events => '', listen => '', http => '', %opt);
+
+	my $text = <<'EOF';
+
+%%TEST_GLOBALS%%
+
+daemon off;
+
+events {
+    worker_connections 2048;
+    EVENTS
+}
+
+http {
+    %%TEST_GLOBALS_HTTP%%
+
+    log_format tunnel '$http_x_id $status $tunnel_result $tunnel_reason '
+                      '$tunnel_bytes_received $tunnel_bytes_sent';
+
+    access_log %%TESTDIR%%/tunnel.log tunnel;
+
+    target_allow *:*;
+    target_allow_address 127.0.0.0/8;
+
+    HTTP
+
+    server {
+        listen 127.0.0.1:8080 LISTEN;
+        connect_tunnel;
+    }
+
+    server {
+        listen 127.0.0.1:8082 LISTEN;
+        connect_tunnel;
+        relay_idle_timeout 1s;
+    }
+
+    server {
+        listen 127.0.0.1:8083 LISTEN;
+        connect_tunnel;
+        relay_idle_timeout 0;
+    }
+
+    server {
+        listen 127.0.0.1:8084 LISTEN;
+        connect_tunnel;
+        relay_buffer_size 1k;
+    }
+}
+
+EOF
+
+	$text =~ s/\b(EVENTS|HTTP|LISTEN)\b(?!%)/$conf{lc $1}/g;
+
+	$t->write_file_expand('nginx.conf', $text);
+
+	my $d = $t->testdir();
+
+	start_daemon($t, \&echo_daemon, port(8091));
+	start_daemon($t, \&half_close_daemon, port(8092));
+	start_daemon($t, \&fin_first_daemon, port(8093),
+		report => "$d/fin_first");
+	start_daemon($t, \&sink_daemon, port(8094), greeting => 'hello',
+		report => "$d/sink");
+	start_daemon($t, \&reset_daemon, port(8095), greeting => 'hello');
+	start_daemon($t, \&slow_daemon, port(8096), bytes => 700,
+		chunk => 100, delay => 0.3);
+	start_daemon($t, \&slow_daemon, port(8097), bytes => 100000,
+		chunk => 10, delay => 0.05);
+	start_daemon($t, \&gone_daemon, port(8098));
+	start_daemon($t, \&flood_daemon, port(8099), "$d/flood");
+	start_daemon($t, \&late_daemon, port(8101), "$d/go");
+
+	port(8102);	# nobody is there
+
+	return $t->run();
+}
+
+###############################################################################
+
+sub relay_tests {
+	my ($t, %client) = @_;
+
+	my $tunnel = sub {
+		my ($id, $target, %opt) = @_;
+
+		my $proxy = delete $opt{proxy} || 8080;
+
+		return connect_tunnel(port($proxy),
+			'127.0.0.1:' . port($target),
+			headers => [ "X-Id: $id" ], %client, %opt);
+	};
+
+	my $ended = sub {
+		my ($id) = @_;
+
+		my $line = wait_log($t, 'tunnel.log', qr/^$id /);
+		return defined $line ? $line =~ s/^\S+ //r : '';
+	};
+
+	local $SIG{PIPE} = 'IGNORE';
+
+	# those that take their time
+
+	my ($untimed) = $tunnel->('untimed', 8091, proxy => 8083);
+	my $start = time();
+	my ($idle) = $tunnel->('idle', 8091, proxy => 8082);
+	my ($trickle) = $tunnel->('trickle', 8096, proxy => 8082);
+	half_close($trickle);
+
+	basic_tests($tunnel, $ended);
+	early_tests($tunnel, $ended);
+	fin_tests($t, $tunnel, $ended);
+	reset_tests($t, $tunnel, $ended);
+	idle_tests($idle, $trickle, $start, $ended);
+	slow_client_tests($t, $tunnel, $ended);
+	slow_target_tests($t, $tunnel, $ended);
+	many_tests($t, $tunnel);
+
+	is(echo($untimed, 'still here'), 'still here', 'no idle timeout');
+}
+
+sub basic_tests {
+	my ($tunnel, $ended) = @_;
+
+	my ($s, $head) = $tunnel->('echo', 8091);
+	like($head, qr/^HTTP\/1\.1 200 /, 'tunnel');
+	is(echo($s, 'hello'), 'hello', 'both ways');
+	is(echo($s, 'again'), 'again', 'both ways again');
+	half_close($s);
+	is(join(' ', read_all($s)), ' EOF', 'end');
+	is($ended->('echo'), '200 ok completed 10 10', 'end logged');
+
+	my $size = 20 * MB;
+	my $bytes = pattern($size);
+
+	($s) = $tunnel->('bulk', 8091);
+	ok(exchange($s, $bytes, $size, 20) eq $bytes,
+		'20 MB both ways at once');
+	half_close($s);
+	read_all($s);
+	is($ended->('bulk'), "200 ok completed $size $size", 'bulk counted');
+
+	# relay_buffer_size
+
+	$size = 2 * MB;
+	$bytes = pattern($size);
+
+	($s) = $tunnel->('small', 8091, proxy => 8084);
+	ok(exchange($s, $bytes, $size) eq $bytes, 'small buffer');
+	half_close($s);
+	read_all($s);
+	is($ended->('small'), "200 ok completed $size $size",
+		'small buffer counted');
+
+	# no tunnel
+
+	($s) = $tunnel->('refused', 8102);
+	is($ended->('refused'), '502 refused - - -', 'nothing to count');
+}
+
+# Bytes behind the request, also more than client_header_buffer_size.
+
+sub early_tests {
+	my ($tunnel, $ended) = @_;
+
+	my ($s) = $tunnel->('early', 8091, early => 'early');
+	is(read_n($s, 5), 'early', 'early data');
+	is(echo($s, 'late'), 'late', 'data after early data');
+	half_close($s);
+	read_all($s);
+	is($ended->('early'), '200 ok completed 9 9', 'early data counted');
+
+	my $bytes = pattern(200000);
+
+	($s) = $tunnel->('large_early', 8091, early => $bytes);
+	ok(read_n($s, length $bytes) eq $bytes, 'large early data');
+	half_close($s);
+	read_all($s);
+	is($ended->('large_early'), '200 ok completed 200000 200000',
+		'large early data counted');
+
+	# the end right behind them
+
+	($s) = $tunnel->('early_fin', 8092, early => 'early');
+	half_close($s);
+	is(read_all($s), summary('early'), 'end after early data');
+}
+
+sub fin_tests {
+	my ($t, $tunnel, $ended) = @_;
+
+	my $size = 3 * MB;
+	my $bytes = pattern($size);
+	my $expected = summary($bytes);
+
+	my ($s) = $tunnel->('client_fin', 8092);
+	write_all($s, $bytes);
+	half_close($s);
+	is(join('', read_all($s)), $expected . 'EOF', 'client ends first');
+	$s->close();
+	is($ended->('client_fin'),
+		"200 ok completed $size " . length $expected,
+		'client ends first, logged');
+
+	($s) = $tunnel->('empty_fin', 8092);
+	half_close($s);
+	is(read_all($s), summary(''), 'client ends without data');
+
+	($s) = $tunnel->('target_fin', 8093);
+	is(join('', read_all($s)), "FIN-FIRST\nEOF", 'target ends first');
+	write_all($s, $bytes);
+	half_close($s);
+	ok(wait_log($t, 'fin_first', $expected =~ s/\n//r),
+		'data after the end of the target');
+	is($ended->('target_fin'), "200 ok completed $size 10",
+		'target ends first, logged');
+
+	# a client that is gone altogether, and not in one direction
+
+	($s) = $tunnel->('client_closed', 8097);
+	half_close($s);
+	$s->close();
+	like($ended->('client_closed'), qr/^200 ok client_closed 0 \d+$/,
+		'client closed');
+
+	# bytes to a target that has closed bring a RST from it
+
+	($s) = $tunnel->('target_closed', 8098);
+	is(read_n($s, 4), 'gone', 'target closes');
+	ok(write_until_reset($s), 'target closed');
+	like($ended->('target_closed'), qr/^200 ok target_closed [1-9]\d* 4$/,
+		'target closed, logged');
+}
+
+sub reset_tests {
+	my ($t, $tunnel, $ended) = @_;
+
+	my ($s) = $tunnel->('client_reset', 8094);
+	is(read_n($s, 5), 'hello', 'before a reset');
+	write_all($s, 'abc');
+	reset_close($s);
+	is($ended->('client_reset'), '200 ok client_reset 3 5',
+		'client reset');
+	ok(wait_log($t, 'sink', qr/^3 \S+ RESET/),
+		'reset passed to the target');
+
+	($s) = $tunnel->('target_reset', 8095);
+	is(read_n($s, 5), 'hello', 'before a reset of the target');
+	write_all($s, 'x');
+	is((read_all($s))[1], 'RESET', 'reset passed to the client');
+	is($ended->('target_reset'), '200 ok target_reset 1 5',
+		'target reset');
+}
+
+sub idle_tests {
+	my ($idle, $trickle, $start, $ended) = @_;
+
+	isnt((read_all($idle))[1], 'TIMEOUT', 'idle tunnel closed');
+	is($ended->('idle'), '200 ok idle_timeout 0 0', 'idle timeout');
+
+	is(length read_all($trickle), 700, 'slow tunnel is not idle');
+	cmp_ok(time() - $start, '>', 1.9, 'longer than the idle timeout');
+	is($ended->('trickle'), '200 ok completed 0 700',
+		'slow tunnel ends by itself');
+}
+
+sub slow_client_tests {
+	my ($t, $tunnel, $ended) = @_;
+
+	my ($pid) = workers($t);
+	my $rss = rss($pid);
+	my $size = FLOOD * MB;
+
+	my ($s) = $tunnel->('flood', 8099);
+
+	my $line = wait_log($t, 'flood', qr/^blocked/, 20);
+	my ($sent) = ($line || '') =~ /(\d+)/;
+
+	ok($sent && $sent < FLOOD_HELD * MB, 'slow client stops the target')
+		or diag('sent: ', $sent);
+
+	write_all($s, pattern(100000));
+	ok(wait_log($t, 'flood', qr/^got 100000/),
+		'the other direction goes on');
+	cmp_ok(rss($pid) - $rss, '<', MEMORY * MB, 'memory');
+
+	is(read_sha($s, $size), sha1_hex(pattern($size)),
+		'everything arrives');
+	half_close($s);
+	read_all($s);
+	is($ended->('flood'), "200 ok completed 100000 $size",
+		'slow client counted');
+}
+
+sub slow_target_tests {
+	my ($t, $tunnel, $ended) = @_;
+
+	my ($pid) = workers($t);
+	my $rss = rss($pid);
+	my $size = FLOOD * MB;
+	my $bytes = pattern($size);
+
+	my ($s) = $tunnel->('late', 8101);
+
+	my $sent = push_bytes($s, $bytes);
+	ok($sent < FLOOD_HELD * MB, 'slow target stops the client')
+		or diag('sent: ', $sent);
+
+	is(read_n($s, 4), 'late', 'the other direction goes on again');
+	cmp_ok(rss($pid) - $rss, '<', MEMORY * MB, 'memory again');
+
+	$t->write_file('go', '');
+	write_all($s, substr($bytes, $sent), 20);
+	half_close($s);
+	is(read_all($s), summary($bytes), 'everything arrives again');
+	like($ended->('late'), qr/^200 ok completed $size \d+$/,
+		'slow target counted');
+}
+
+sub many_tests {
+	my ($t, $tunnel) = @_;
+
+	my @tunnels = map { [ $tunnel->('many', 8091) ] } 1 .. TUNNELS;
+	my @s = map { $_->[0] } grep { $_->[1] =~ /^HTTP\S+ 200 / } @tunnels;
+
+	is(@s, TUNNELS, 'many tunnels opened');
+
+	write_all($s[$_], "tunnel $_") for 0 .. $#s;
+	my $good = grep { read_n($s[$_], length "tunnel $_") eq "tunnel $_" }
+		reverse 0 .. $#s;
+	is($good, TUNNELS, 'many tunnels');
+
+	half_close($_) for @s;
+	read_all($_) for @s;
+
+	ok(wait_log($t, 'tunnel.log', qr/^many 200 ok completed/, undef,
+		TUNNELS), 'many tunnels end');
+}
+
+###############################################################################
+
+sub echo {
+	my ($s, $bytes) = @_;
+
+	write_all($s, $bytes);
+	return scalar read_n($s, length $bytes);
+}
+
+# Writes while it reads.  Short waits instead of exact ones: on TLS either
+# may need the other.
+
+sub exchange {
+	my ($s, $bytes, $n, $timeout) = @_;
+
+	my $until = time() + ($timeout || 8);
+	my ($in, $out) = ('', 0);
+
+	local $SIG{PIPE} = 'IGNORE';
+
+	$s->blocking(0);
+
+	while (length $in < $n && time() < $until) {
+		my ($moved, $size);
+
+		if ($out < length $bytes) {
+			$size = $s->syswrite($bytes, 65536, $out);
+			$out += $size if $size;
+			$moved = $size;
+		}
+
+		$size = $s->sysread($in, $n - length $in, length $in);
+
+		last if defined $size && $size == 0;
+		$moved ||= $size;
+
+		IO::Select->new($s)->can_read(0.01) unless $moved;
+	}
+
+	$s->blocking(1);
+
+	return $in;
+}
+
+sub push_bytes {
+	my ($s, $bytes) = @_;
+
+	my $done = 0;
+
+	while ($done < length $bytes) {
+		my $n = write_all($s, substr($bytes, $done, PIECE), STALL);
+
+		$done += $n;
+		last if $n < PIECE;
+	}
+
+	return $done;
+}
+
+# Whether a connection that has had its FIN is then reset: the error is only
+# seen once, by whoever comes first.
+
+sub write_until_reset {
+	my ($s) = @_;
+
+	for (1 .. 100) {
+		return 1 if write_all($s, 'x') < 1;
+
+		sleep(0.02);
+		return 1 if $s->sockopt(SO_ERROR);
+	}
+
+	return 0;
+}
+
+sub read_sha {
+	my ($s, $n) = @_;
+
+	my $sha = Digest::SHA->new(1);
+
+	while ($n > 0) {
+		my $part = read_n($s, $n < PIECE ? $n : PIECE);
+		last if $part eq '';
+
+		$sha->add($part);
+		$n -= length $part;
+	}
+
+	return $sha->hexdigest();
+}
+
+###############################################################################
+
+# Targets
+
+# Closes both directions at once.
+
+sub gone_daemon {
+	my ($addr) = @_;
+
+	Test::Nginx::Tunnel::serve($addr, sub {
+		my ($s) = @_;
+
+		write_all($s, 'gone');
+		close $s;
+	});
+}
+
+# Sends until nobody takes it, reads, and then goes on to send.
+
+sub flood_daemon {
+	my ($addr, $report) = @_;
+
+	Test::Nginx::Tunnel::serve($addr, sub {
+		my ($s) = @_;
+
+		my $bytes = pattern(FLOOD * MB);
+
+		my $sent = push_bytes($s, $bytes);
+		Test::Nginx::Tunnel::append($report, "blocked $sent\n");
+
+		my $got = read_n($s, 100000);
+		Test::Nginx::Tunnel::append($report, 'got ' . length($got)
+			. "\n") if $got eq pattern(100000);
+
+		write_all($s, substr($bytes, $sent), 20);
+		Test::Nginx::Tunnel::finish($s);
+	});
+}
+
+# Reads nothing before there is a certain file.
+
+sub late_daemon {
+	my ($addr, $file) = @_;
+
+	Test::Nginx::Tunnel::serve($addr, sub {
+		my ($s) = @_;
+
+		write_all($s, 'late');
+		wait_for(sub { -e $file }, 30);
+
+		Test::Nginx::Tunnel::tell_summary($s,
+			Test::Nginx::Tunnel::receive($s));
+	}, rcvbuf => 65536);
+}
+
+###############################################################################
+
+sub workers {
+	my ($t) = @_;
+
+	my ($pid) = $t->read_file('nginx.pid') =~ /(\d+)/;
+
+	open my $fh, '<', "/proc/$pid/task/$pid/children" or return;
+
+	return split ' ', <$fh> || '';
+}
+
+sub fd_count {
+	my ($pid) = @_;
+
+	opendir my $dir, "/proc/$pid/fd" or return undef;
+
+	return scalar grep { /^\d+\z/ } readdir $dir;
+}
+
+sub tcp_count {
+	my ($pid) = @_;
+
+	my %inode = map { /^socket:\[(\d+)/ ? ($1 => 1) : () }
+		map { readlink || '' } glob "/proc/$pid/fd/*";
+
+	my $count = 0;
+
+	for my $file (qw/ tcp tcp6 /) {
+		open my $fh, '<', "/proc/$pid/net/$file" or next;
+
+		while (my $line = <$fh>) {
+			my ($state, $inode) = (split ' ', $line)[3, 9];
+
+			# 0A is a listening one
+
+			$count++ if $inode{$inode} && $state ne '0A';
+		}
+	}
+
+	return $count;
+}
+
+sub rss {
+	my ($pid) = @_;
+
+	open my $fh, '<', "/proc/$pid/status" or return 0;
+	my ($kb) = map { /^VmRSS:\s+(\d+)/ } <$fh>;
+
+	return ($kb || 0) * 1024;
+}
+
+###############################################################################
+
+1;
+
+###############################################################################

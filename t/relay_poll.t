@@ -1,0 +1,33 @@
+#!/usr/bin/perl
+
+# Tests for ngx_http_connect_tunnel_module: the relay, with level-triggered events.
+
+###############################################################################
+
+use warnings;
+use strict;
+
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); }
+
+use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
+use Test::Nginx;
+use Test::Nginx::Tunnel;
+use Test::Nginx::Relay;
+
+###############################################################################
+
+select STDERR; $| = 1;
+select STDOUT; $| = 1;
+
+my $t = Test::Nginx->new()->has(qw/http --with-poll_module/)
+	->plan(RELAY_TESTS);
+
+relay_start($t, events => 'use poll;');
+
+###############################################################################
+
+relay_tests($t);
+
+###############################################################################
