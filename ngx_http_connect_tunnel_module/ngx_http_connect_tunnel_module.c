@@ -101,7 +101,7 @@ static ngx_command_t  ngx_http_connect_tunnel_commands[] = {
       NULL },
 
     { ngx_string("connect_tunnel_min_version"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_enum_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, min_version),
@@ -363,6 +363,18 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
         ngx_str_set(&ctx->failed, "a body is not allowed");
         ctx->refuse = NGX_TUNNEL_BAD_REQUEST;
     }
+
+#if (NGX_HTTP_SSL)
+
+    if (r->connection->ssl && r->connection->ssl->in_early) {
+
+        /* RFC 8470: might be a replay, and would open a connection */
+
+        ngx_str_set(&ctx->failed, "CONNECT in early data");
+        ctx->refuse = NGX_TUNNEL_TOO_EARLY;
+    }
+
+#endif
 
     return NGX_OK;
 }
@@ -641,19 +653,19 @@ static ngx_int_t
 ngx_http_connect_tunnel_check(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx, ngx_uint_t trusted)
 {
+    ngx_int_t                            rc;
     ngx_str_t                            what;
     ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
     ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
 
-    if (ngx_tunnel_rules_check_target(&ctlcf->rules, ctx->target, trusted,
-                                      r->connection->log, &what)
-        == NGX_OK)
-    {
+    rc = ngx_tunnel_rules_check_target(&ctlcf->rules, ctx->target, trusted,
+                                       r->connection->log, &what);
+    if (rc == NGX_OK) {
         return NGX_OK;
     }
 
-    if (ctlcf->rules.dry_run) {
+    if (rc == NGX_DECLINED && ctlcf->rules.dry_run) {
         ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                       "target \"%V\" would be denied by \"%V\"",
                       &ctx->target->text, &what);

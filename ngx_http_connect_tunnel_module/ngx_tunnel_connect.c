@@ -64,6 +64,7 @@ static ngx_uint_t  ngx_tunnel_connect_rank[] = {
     0,                                   /* ok */
     0,                                   /* bad_request */
     0,                                   /* bad_version */
+    0,                                   /* too_early */
     0,                                   /* denied_name */
     1,                                   /* denied_address */
     0,                                   /* resolve_failed */
@@ -346,8 +347,7 @@ ngx_tunnel_connect_hosts(ngx_tunnel_connect_t *cn, ngx_array_t *addrs)
 
 /*
  * Copies the addresses with the target's port, the families interleaved
- * (RFC 8305 4), the preferred one first.  A local address leaves its family
- * only.
+ * (RFC 8305 4), the preferred one first.
  */
 
 static ngx_int_t
@@ -355,14 +355,12 @@ ngx_tunnel_connect_order(ngx_tunnel_connect_t *cn, ngx_resolver_addr_t *addrs,
     ngx_uint_t n)
 {
     u_char      *p;
-    int          family, only;
+    int          family;
     size_t       len;
     ngx_uint_t   i, left, pos[2];
     ngx_addr_t  *addr;
 
     n = ngx_min(n, NGX_TUNNEL_MAX_ADDRS);
-
-    only = cn->local ? cn->local->sockaddr->sa_family : AF_UNSPEC;
 
     cn->addrs = ngx_palloc(cn->pool, n * sizeof(ngx_addr_t));
     if (cn->addrs == NULL) {
@@ -389,13 +387,6 @@ ngx_tunnel_connect_order(ngx_tunnel_connect_t *cn, ngx_resolver_addr_t *addrs,
         }
 
         left--;
-
-        if (only != AF_UNSPEC
-            && addrs[pos[i]].sockaddr->sa_family != only)
-        {
-            pos[i]++;
-            continue;
-        }
 
         addr = &cn->addrs[cn->naddrs++];
 
@@ -463,8 +454,6 @@ ngx_tunnel_connect_next(ngx_tunnel_connect_t *cn, ngx_uint_t why)
 
         if (cn->result == NGX_TUNNEL_NO_RESULT) {
 
-            /* there was no address of the family that we may use */
-
             cn->result = NGX_TUNNEL_UNREACHABLE;
         }
 
@@ -494,7 +483,10 @@ ngx_tunnel_connect_again(ngx_tunnel_connect_t *cn, ngx_uint_t why)
 }
 
 
-/* NGX_OK: connected, NGX_AGAIN: under way, NGX_DECLINED: try another */
+/*
+ * NGX_OK: connected, NGX_AGAIN: under way, NGX_DECLINED: failed, NGX_ABORT:
+ * must not be tried.
+ */
 
 static ngx_int_t
 ngx_tunnel_connect_address(ngx_tunnel_connect_t *cn, ngx_addr_t *addr)
@@ -502,10 +494,22 @@ ngx_tunnel_connect_address(ngx_tunnel_connect_t *cn, ngx_addr_t *addr)
     ngx_int_t              rc;
     ngx_tunnel_attempt_t  *at;
 
+    if (cn->local
+        && cn->local->sockaddr->sa_family != addr->sockaddr->sa_family)
+    {
+        if (ngx_tunnel_connect_failed(cn, NGX_TUNNEL_UNREACHABLE, 0,
+                                      &addr->name))
+        {
+            ngx_str_set(&cn->what, "not of the family of \"target_bind\"");
+        }
+
+        return NGX_ABORT;
+    }
+
     if (ngx_tunnel_connect_allowed(cn, addr->sockaddr, &addr->name)
         != NGX_OK)
     {
-        return NGX_DECLINED;
+        return NGX_ABORT;
     }
 
     at = cn->free;
@@ -608,8 +612,7 @@ ngx_tunnel_connect_balanced(ngx_tunnel_connect_t *cn)
             return NGX_AGAIN;
         }
 
-        state = (cn->result == NGX_TUNNEL_DENIED_ADDRESS) ? NGX_PEER_NEXT
-                                                          : NGX_PEER_FAILED;
+        state = (rc == NGX_ABORT) ? NGX_PEER_NEXT : NGX_PEER_FAILED;
 
     } while (ngx_tunnel_connect_next_peer(cn, NGX_TUNNEL_NEXT_ERROR, state));
 
@@ -636,22 +639,22 @@ ngx_tunnel_connect_next_peer(ngx_tunnel_connect_t *cn, ngx_uint_t why,
 }
 
 
-/* NGX_DECLINED: a rule denies the address */
+/* whether rules and the local address let an address be tried */
 
 static ngx_int_t
 ngx_tunnel_connect_allowed(ngx_tunnel_connect_t *cn, struct sockaddr *sa,
     ngx_str_t *name)
 {
+    ngx_int_t  rc;
     ngx_str_t  what;
 
-    if (ngx_tunnel_rules_check_address(cn->rules, sa, cn->trusted, cn->own,
-                                       &what)
-        == NGX_OK)
-    {
+    rc = ngx_tunnel_rules_check_address(cn->rules, sa, cn->trusted, cn->own,
+                                        &what);
+    if (rc == NGX_OK) {
         return NGX_OK;
     }
 
-    if (cn->rules->dry_run) {
+    if (rc == NGX_DECLINED && cn->rules->dry_run) {
         ngx_log_error(NGX_LOG_WARN, cn->log, 0,
                       "address %V would be denied by \"%V\"", name, &what);
         return NGX_OK;
@@ -664,7 +667,7 @@ ngx_tunnel_connect_allowed(ngx_tunnel_connect_t *cn, struct sockaddr *sa,
         cn->what = what;
     }
 
-    return NGX_DECLINED;
+    return NGX_ABORT;
 }
 
 

@@ -18,6 +18,9 @@ static const ngx_tunnel_result_t  ngx_tunnel_results[] = {
     { ngx_string("bad_version"), 505, NGX_LOG_INFO,
       ngx_string("http_request_error") },
 
+    { ngx_string("too_early"), 425, NGX_LOG_INFO,
+      ngx_string("http_request_error") },
+
     { ngx_string("denied_name"), 403, NGX_LOG_ERR,
       ngx_string("http_request_denied") },
 

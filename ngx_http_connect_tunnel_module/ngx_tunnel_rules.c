@@ -615,7 +615,7 @@ ngx_tunnel_rules_check_target(ngx_tunnel_rules_t *rules,
 
     if (!trusted && t->port != 443) {
         ngx_str_set(what, "default target_allow *:443");
-        return NGX_DECLINED;
+        return NGX_ABORT;
     }
 
     return NGX_OK;
@@ -730,9 +730,10 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
     ngx_uint_t trusted, ngx_array_t *own, ngx_str_t *what)
 {
     u_char                      *p;
+    ngx_int_t                    rc;
     ngx_uint_t                   i;
     ngx_addr_t                  *addr;
-    ngx_tunnel_cidr_t           *denied;
+    ngx_tunnel_cidr_t           *allowed, *denied;
     ngx_tunnel_forms_t           f;
     struct sockaddr_in           sin;
     const ngx_tunnel_special_t  *special;
@@ -766,31 +767,35 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
              ? ngx_tunnel_rules_match_address(rules->deny_address, &f, 0)
              : NULL;
 
-    if (denied && denied->type != NGX_TUNNEL_CIDR_ALL) {
+    allowed = rules->allow_address
+              ? ngx_tunnel_rules_match_address(rules->allow_address, &f, 1)
+              : NULL;
+
+    if (denied && (denied->type != NGX_TUNNEL_CIDR_ALL || allowed == NULL)) {
+
         *what = denied->text;
-        return NGX_DECLINED;
+
+        if (!rules->dry_run) {
+            return NGX_DECLINED;
+        }
+
+        /* a rule that is only tried does not keep the default from denying */
+
+        rc = NGX_DECLINED;
+
+    } else {
+        rc = NGX_OK;
     }
 
-    if (rules->allow_address
-        && ngx_tunnel_rules_match_address(rules->allow_address, &f, 1))
-    {
-        return NGX_OK;
-    }
-
-    if (denied) {
-        *what = denied->text;
-        return NGX_DECLINED;
-    }
-
-    if (trusted) {
-        return NGX_OK;
+    if (allowed || trusted) {
+        return rc;
     }
 
     special = ngx_tunnel_rules_special(&f);
 
     if (special) {
         *what = special->text;
-        return NGX_DECLINED;
+        return NGX_ABORT;
     }
 
     if (own) {
@@ -803,12 +808,12 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
                 == NGX_OK)
             {
                 ngx_str_set(what, "own listening address");
-                return NGX_DECLINED;
+                return NGX_ABORT;
             }
         }
     }
 
-    return NGX_OK;
+    return rc;
 }
 
 

@@ -46,8 +46,9 @@ char *ngx_tunnel_rules_address_slot(ngx_conf_t *cf, ngx_command_t *cmd,
 
 
 /*
- * Each returns NGX_OK or NGX_DECLINED, and then sets what to a text that
- * names the rule; the text is of the configuration and stays.
+ * Each returns NGX_OK, NGX_DECLINED if a rule that is set denies, or NGX_ABORT
+ * if a default does; what is then set to a text that names the rule and stays
+ * as long as the configuration.  Dry run lets pass what NGX_DECLINED says.
  *
  * A target that the configuration spells out is "trusted": the defaults
  * (port 443 of public addresses only) do not bind it, rules that are set do.

@@ -22,6 +22,8 @@ static const unit_result_t  unit_result_cases[] = {
       "http_request_error" },
     { NGX_TUNNEL_BAD_VERSION, "bad_version", 505, NGX_LOG_INFO,
       "http_request_error" },
+    { NGX_TUNNEL_TOO_EARLY, "too_early", 425, NGX_LOG_INFO,
+      "http_request_error" },
     { NGX_TUNNEL_DENIED_NAME, "denied_name", 403, NGX_LOG_ERR,
       "http_request_denied" },
     { NGX_TUNNEL_DENIED_ADDRESS, "denied_address", 403, NGX_LOG_ERR,

@@ -144,6 +144,21 @@ unit_name(const char *allow, const char *deny)
 
 /* the verdict: NULL if let pass, or what denied it */
 
+/* what has to be returned with a text: one of a rule, or of a default */
+
+static ngx_int_t
+unit_denial(ngx_str_t *what)
+{
+    if (ngx_strncmp(what->data, "target_", 7) == 0
+        || unit_is(what, "not in target_allow"))
+    {
+        return NGX_DECLINED;
+    }
+
+    return NGX_ABORT;
+}
+
+
 static const char *
 unit_ask(ngx_tunnel_rules_t *rules, const char *target, ngx_uint_t trusted)
 {
@@ -175,7 +190,7 @@ unit_ask(ngx_tunnel_rules_t *rules, const char *target, ngx_uint_t trusted)
         return what.len ? "allowed, and yet \"what\" is set" : NULL;
     }
 
-    if (rc != NGX_DECLINED || what.len == 0) {
+    if (what.len == 0 || rc != unit_denial(&what)) {
         return "neither allowed nor denied";
     }
 
@@ -852,7 +867,7 @@ unit_ask_sockaddr(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
         return what.len ? "allowed, and yet \"what\" is set" : NULL;
     }
 
-    if (rc != NGX_DECLINED || what.len == 0) {
+    if (what.len == 0 || rc != unit_denial(&what)) {
         return "neither allowed nor denied";
     }
 
@@ -1161,6 +1176,20 @@ unit_rules_addresses(void)
     unit_check(unit_ask_sockaddr(&rules, sa, 1, NULL) == NULL, "unix");
 
     free(sa);
+
+    /* rules that are only tried take nothing from the defaults */
+
+    unit_rules(&rules, NULL, NULL, NULL, "10.0.0.0/8 8.8.8.0/24 all");
+    rules.dry_run = 1;
+
+    unit_check(unit_same(unit_ask_address(&rules, "10.0.0.1", 0, NULL),
+                         "10.0.0.0/8"), "dry run, by default");
+    unit_check(unit_same(unit_ask_address(&rules, "8.8.8.8", 0, NULL),
+                         D("8.8.8.0/24")), "dry run, by a block");
+    unit_check(unit_same(unit_ask_address(&rules, "9.9.9.9", 0, NULL),
+                         D("all")), "dry run, by all");
+    unit_check(unit_same(unit_ask_address(&rules, "10.0.0.1", 1, NULL),
+                         D("10.0.0.0/8")), "dry run, trusted");
 }
 
 
