@@ -101,7 +101,7 @@ static ngx_command_t  ngx_http_connect_tunnel_commands[] = {
       NULL },
 
     { ngx_string("connect_tunnel_min_version"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_enum_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, min_version),
@@ -309,11 +309,10 @@ ngx_http_connect_tunnel_enabled(ngx_http_conf_ctx_t *conf_ctx)
 ngx_int_t
 ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
 {
-    const char                          *err;
-    ngx_pool_cleanup_t                  *cln;
-    ngx_tunnel_target_t                 *target;
-    ngx_http_connect_tunnel_ctx_t       *ctx;
-    ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
+    const char                     *err;
+    ngx_pool_cleanup_t             *cln;
+    ngx_tunnel_target_t            *target;
+    ngx_http_connect_tunnel_ctx_t  *ctx;
 
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_connect_tunnel_ctx_t));
     target = ngx_palloc(r->pool, sizeof(ngx_tunnel_target_t));
@@ -353,13 +352,7 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
     r->headers_in.server = target->host;
     ngx_http_connect_tunnel_set_port(r, target->port);
 
-    ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
-
-    if (r->http_version < ctlcf->min_version) {
-        ngx_str_set(&ctx->failed, "the HTTP version is too low");
-        ctx->refuse = NGX_TUNNEL_BAD_VERSION;
-
-    } else if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
+    if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
         ngx_str_set(&ctx->failed, "a body is not allowed");
         ctx->refuse = NGX_TUNNEL_BAD_REQUEST;
     }
@@ -508,6 +501,17 @@ ngx_http_connect_tunnel_find_config_phase(ngx_http_request_t *r,
         r->content_handler = NULL;
 
         ngx_http_update_location_config(r);
+
+        ctlcf = ngx_http_get_module_loc_conf(r,
+                                             ngx_http_connect_tunnel_module);
+    }
+
+    if (r->http_version < ctlcf->min_version) {
+        ngx_str_set(&ctx->failed, "the HTTP version is too low");
+
+        ngx_http_finalize_request(r,
+                 ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_BAD_VERSION));
+        return NGX_OK;
     }
 
     return NGX_AGAIN;

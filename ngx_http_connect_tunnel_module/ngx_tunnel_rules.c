@@ -592,25 +592,37 @@ ngx_tunnel_rules_check_target(ngx_tunnel_rules_t *rules,
     ngx_tunnel_target_t *t, ngx_uint_t trusted, ngx_log_t *log,
     ngx_str_t *what)
 {
+    ngx_int_t              rc;
     ngx_tunnel_pattern_t  *pattern;
+
+    rc = NGX_OK;
 
     if (rules->deny) {
         pattern = ngx_tunnel_rules_match(rules->deny, t, 1, log);
 
         if (pattern) {
             *what = pattern->text;
-            return NGX_DECLINED;
+
+            if (!rules->dry_run) {
+                return NGX_DECLINED;
+            }
+
+            /* a rule that is only tried does not open what is closed */
+
+            rc = NGX_DECLINED;
         }
     }
 
     if (rules->allow) {
 
-        if (ngx_tunnel_rules_match(rules->allow, t, 0, log) == NULL) {
+        if (rc == NGX_OK
+            && ngx_tunnel_rules_match(rules->allow, t, 0, log) == NULL)
+        {
             ngx_str_set(what, "not in target_allow");
             return NGX_DECLINED;
         }
 
-        return NGX_OK;
+        return rc;
     }
 
     if (!trusted && t->port != 443) {
@@ -618,7 +630,7 @@ ngx_tunnel_rules_check_target(ngx_tunnel_rules_t *rules,
         return NGX_ABORT;
     }
 
-    return NGX_OK;
+    return rc;
 }
 
 
@@ -779,7 +791,7 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
             return NGX_DECLINED;
         }
 
-        /* a rule that is only tried does not keep the default from denying */
+        /* a rule that is only tried does not open what is closed */
 
         rc = NGX_DECLINED;
 

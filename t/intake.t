@@ -21,7 +21,7 @@ use Test::Nginx::Tunnel;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http proxy auth_basic rewrite/)->plan(100);
+my $t = Test::Nginx->new()->has(qw/http proxy auth_basic rewrite/)->plan(102);
 
 $t->write_file_expand('nginx.conf', <<'EOC');
 
@@ -282,30 +282,30 @@ like(wait_log($t, 'tunnel.log', qr/414/), qr!\|CONNECT a{400}!,
 like(refusal(8085, connect_request('long-header.example:443',
 	headers => [ 'X-Long: ' . 'a' x 600 ])),
 	qr!^HTTP/1\.1 400 !, 'header too long');
-logged('long-header.example:443', 400, 'header too long');
+logged($t, 'long-header.example:443', 400, 'header too long');
 
 # what fails before the first phase is a CONNECT, too
 
 like(refusal(8080, connect_request('bad-header.example:443',
 	headers => [ "X-Bad\0: 1" ])), qr!^HTTP/1\.1 400 !, 'bad header');
-logged('bad-header.example:443', 400, 'bad header');
+logged($t, 'bad-header.example:443', 400, 'bad header');
 
 like(refusal(8080, connect_request('no-host.example:443', host => undef)),
 	qr!^HTTP/1\.1 400 !, 'no host');
-logged('no-host.example:443', 400, 'no host');
+logged($t, 'no-host.example:443', 400, 'no host');
 
 like(refusal(8080, connect_request('two-hosts.example:443',
 	headers => [ 'Host: another' ])), qr!^HTTP/1\.1 400 !, 'two hosts');
-logged('two-hosts.example:443', 400, 'two hosts');
+logged($t, 'two-hosts.example:443', 400, 'two hosts');
 
 like(refusal(8080, connect_request('bad-host.example:443',
 	host => 'a/b')), qr!^HTTP/1\.1 400 !, 'bad host');
-logged('bad-host.example:443', 400, 'bad host');
+logged($t, 'bad-host.example:443', 400, 'bad host');
 
 $s = tcp_connect(port(8080));
 write_all($s, "CONNECT closed.example:443 HTTP/1.1\x0d\x0aHost: a\x0d\x0a");
 close $s;
-logged('closed.example:443', 400, 'closed in the header');
+logged($t, 'closed.example:443', 400, 'closed in the header');
 
 $s = tcp_connect(port(8080));
 write_all($s, 'CONNECT line.example:443 HT');
@@ -316,7 +316,7 @@ ok(wait_log($t, 'tunnel.log', qr/^1\|CONNECT line\.example:443 HT\|/),
 $s = tcp_connect(port(8086));
 write_all($s, "CONNECT slow.example:443 HTTP/1.1\x0d\x0aHost: a\x0d\x0a");
 read_all($s);
-logged('slow.example:443', 408, 'timeout in the header');
+logged($t, 'slow.example:443', 408, 'timeout in the header');
 
 # what nginx itself refuses
 
@@ -500,7 +500,7 @@ sub refusal {
 }
 
 sub logged {
-	my ($authority, $status, $name) = @_;
+	my ($t, $authority, $status, $name) = @_;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 

@@ -24,7 +24,7 @@ select STDOUT; $| = 1;
 my $t = Test::Nginx->new()
 	->has(qw/http http_ssl http_v2 sni rewrite auth_basic/)
 	->has(qw/socket_ssl_sni socket_ssl_alpn/)->has_daemon('curl')
-	->plan(61);
+	->plan(63);
 
 my ($h2, $h2_on) = $t->has_version('1.25.1') ? ('', 'http2 on;')
 	: ('http2', '');
@@ -139,7 +139,7 @@ http {
 EOC
 
 make_cert($t, 'ca', cn => 'test CA', is_ca => 1);
-make_cert($t, 'client', ca => 'ca');
+my ($cert, $key) = make_cert($t, 'client', ca => 'ca');
 make_cert($t, 'proxy');
 
 $t->write_file('users', "user:{PLAIN}secret\n");
@@ -193,7 +193,7 @@ is(scalar(grep { tunnel(8443, $request) ne 'ok' } 1 .. 100), 0,
 # the server is the one that the handshake selects
 
 sub is_server {
-	my ($port, $sni, $connect, $server, $name) = @_;
+	my ($t, $port, $sni, $connect, $server, $name) = @_;
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
@@ -205,31 +205,31 @@ sub is_server {
 	ok(wait_log($t, 'tunnel.log', $log, undef, $before + 1), "$name log");
 }
 
-is_server(8443, '', $request, 'default.example', 'no sni');
-is_server(8443, 'unknown.example', $request, 'default.example',
+is_server($t, 8443, '', $request, 'default.example', 'no sni');
+is_server($t, 8443, 'unknown.example', $request, 'default.example',
 	'sni of no server');
-is_server(8443, 'tunnel.example', $request, 'tunnel.example', 'sni');
-is_server(8443, 'a.wild.example', $request, 'tunnel.example',
+is_server($t, 8443, 'tunnel.example', $request, 'tunnel.example', 'sni');
+is_server($t, 8443, 'a.wild.example', $request, 'tunnel.example',
 	'sni of a wildcard');
-is_server(8444, 'tunnel.example', $request, 'tunnel.example',
+is_server($t, 8444, 'tunnel.example', $request, 'tunnel.example',
 	'sni, default server without tunnel');
 
 for my $other (qw/ tunnel.example site.example certs.example auth.example /) {
 	my $authority = "$other:" . port(8081);
 
-	is_server(8443, 'default.example', connect_request($authority),
+	is_server($t, 8443, 'default.example', connect_request($authority),
 		'default.example', "target names $other");
-	is_server(8443, 'tunnel.example',
+	is_server($t, 8443, 'tunnel.example',
 		connect_request($target, host => $other),
 		'tunnel.example', "host names $other");
 }
 
-is_server(8443, 'tunnel.example',
+is_server($t, 8443, 'tunnel.example',
 	connect_request('default.example:' . port(8081)), 'tunnel.example',
 	'target names the default server');
-is_server(8443, 'tunnel.example', connect_request($target, host => undef,
+is_server($t, 8443, 'tunnel.example', connect_request($target, host => undef,
 	version => '1.0'), 'tunnel.example', 'no host');
-is_server(8444, 'tunnel.example',
+is_server($t, 8444, 'tunnel.example',
 	connect_request('site.example:' . port(8081)), 'tunnel.example',
 	'target names a server without tunnel');
 
@@ -306,11 +306,9 @@ is(join('', grep { m!TUNNEL /! && !/ \[debug\] / }
 sub client {
 	my ($port, $sni, %opt) = @_;
 
-	my $file = $t->testdir() . '/client';
-
 	return client_connect(port($port), ssl => 1, sni => $sni,
 		alpn => $opt{alpn},
-		$opt{cert} ? (cert => "$file.crt", key => "$file.key") : ());
+		$opt{cert} ? (cert => $cert, key => $key) : ());
 }
 
 sub tunnel {

@@ -31,7 +31,7 @@ my @denied = qw/
 	fc00::1 fd00::1 fe80::1 fec0::1 ff02::1 3fff::1 5f00::1
 /;
 
-my $t = Test::Nginx->new()->has(qw/http/)->plan(2 * @denied + 32);
+my $t = Test::Nginx->new()->has(qw/http/)->plan(2 * @denied + 35);
 
 port(8980, udp => 1);
 
@@ -113,6 +113,8 @@ http {
     server {
         listen 127.0.0.1:8088;
         connect_tunnel;
+        target_allow_address 127.0.0.0/24;
+        target_deny_address 127.0.0.3 10.0.0.0/8;
         target_dry_run on;
     }
 
@@ -222,11 +224,16 @@ is(tunnel(8089, "127.0.0.2:$p"), 'from 2', 'list of a location');
 is(refused($t, 8089, "127.0.0.3:$p"), '403 denied_address -',
 	'list of the server replaced');
 
-# dry run
+# a dry run tries the rules that are set, the default stays
 
-is(tunnel(8088, "127.0.0.2:$p"), 'from 2', 'dry run');
-ok(wait_log($t, 'error.log', qr/\[warn\].*address 127.0.0.2:$p would be /
-	. qr/denied by "127.0.0.0\/8"/), 'dry run logged');
+is(tunnel(8088, "127.0.0.2:$p"), 'from 2', 'dry run, allowed');
+is(tunnel(8088, "127.0.0.3:$p"), 'from 3', 'dry run, denied');
+ok(wait_log($t, 'error.log', qr/\[warn\].*address 127.0.0.3:$p would be /
+	. qr/denied by "target_deny_address 127.0.0.3"/), 'dry run logged');
+is(refused($t, 8088, "127.1.0.1:$p"), '403 denied_address -',
+	'dry run, denied by default');
+is(refused($t, 8088, "10.0.0.1:$p"), '403 denied_address -',
+	'dry run, denied by a rule and by default');
 
 # the answer that was checked is the one that is used
 

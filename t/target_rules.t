@@ -20,7 +20,7 @@ use Test::Nginx::Tunnel;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan(62);
+my $t = Test::Nginx->new()->has(qw/http rewrite/)->plan(65);
 
 port(8980, udp => 1);
 
@@ -134,6 +134,14 @@ http {
         connect_tunnel;
 
         target_allow allow.example:*;
+        target_deny  deny.example:*;
+        target_dry_run on;
+    }
+
+    server {
+        listen 127.0.0.1:8099;
+        connect_tunnel;
+
         target_deny  deny.example:*;
         target_dry_run on;
     }
@@ -257,6 +265,12 @@ is(status(8088, "allow.example:$p"), 200, 'dry run, allowed');
 is(status(8088, "deny.example:$p"), 200, 'dry run, denied');
 ok(wait_log($t, $log, qr/\[warn\].*\Q"deny.example:$p" would be denied by /
 	. qr/\Q"$rule"/), 'dry run logged');
+
+# the default is not tried, and a rule that is does not open more
+
+is(status(8099, "name.example:$p"), 403, 'dry run, denied by default');
+is(status(8099, "deny.example:$p"), 403, 'dry run, denied by both');
+is(status(8099, 'deny.example:443'), 502, 'dry run, denied by the rule');
 
 # targets of the configuration
 

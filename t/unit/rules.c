@@ -142,8 +142,6 @@ unit_name(const char *allow, const char *deny)
 }
 
 
-/* the verdict: NULL if let pass, or what denied it */
-
 /* what has to be returned with a text: one of a rule, or of a default */
 
 static ngx_int_t
@@ -158,6 +156,8 @@ unit_denial(ngx_str_t *what)
     return NGX_ABORT;
 }
 
+
+/* the verdict: NULL if let pass, or what denied it */
 
 static const char *
 unit_ask(ngx_tunnel_rules_t *rules, const char *target, ngx_uint_t trusted)
@@ -970,6 +970,7 @@ static const unit_address_t  unit_address_cases[] = {
     { NULL, "2001:4860::/33", "2001:4860:8000::1", NULL, NULL },
     { NULL, "9.9.9.9 8.8.8.8 7.7.7.7", "8.8.8.8", D("8.8.8.8"),
       D("8.8.8.8") },
+    { NULL, "9.9.9.9 7.7.7.7 6.6.6.6 5.5.5.5", "8.8.8.8", NULL, NULL },
     { NULL, "0.0.0.0/0", "8.8.8.8", D("0.0.0.0/0"), D("0.0.0.0/0") },
     { NULL, "0.0.0.0/0", "2001:4860::1", NULL, NULL },
     { NULL, "::/0", "8.8.8.8", NULL, NULL },
@@ -1026,6 +1027,31 @@ static const unit_address_t  unit_address_cases[] = {
     { NULL, "::/0", "::ffff:8.8.8.8", NULL, NULL },
     { NULL, "all", "::ffff:8.8.8.8", D("all"), D("all") },
     { "private", NULL, "::ffff:10.0.0.1", NULL, NULL },
+
+    /* and so is a mapped block */
+
+    { "::ffff:10.1.0.0/112", NULL, "10.1.0.0", NULL, NULL },
+    { "::ffff:10.1.0.0/112", NULL, "10.1.255.255", NULL, NULL },
+    { "::ffff:10.1.0.0/112", NULL, "10.2.0.0", "10.0.0.0/8", NULL },
+    { "::ffff:10.1.0.0/112", NULL, "10.0.255.255", "10.0.0.0/8", NULL },
+    { "::ffff:10.1.0.0/112", NULL, "::ffff:10.1.0.1", NULL, NULL },
+    { "::ffff:10.1.0.0/112", NULL, "::10.1.0.1", "10.0.0.0/8", NULL },
+    { "::ffff:a01:1", NULL, "10.1.0.1", NULL, NULL },
+    { "::ffff:a01:1", NULL, "10.1.0.2", "10.0.0.0/8", NULL },
+    { NULL, "::ffff:8.8.8.8", "8.8.8.8", D("::ffff:8.8.8.8"),
+      D("::ffff:8.8.8.8") },
+    { NULL, "::ffff:8.8.8.8/124", "::ffff:8.8.8.15", D("::ffff:8.8.8.8/124"),
+      D("::ffff:8.8.8.8/124") },
+    { NULL, "::ffff:8.8.8.8/124", "8.8.8.16", NULL, NULL },
+    { NULL, "::ffff:0:0/96", "8.8.8.8", D("::ffff:0:0/96"),
+      D("::ffff:0:0/96") },
+    { NULL, "::ffff:0:0/96", "2001:4860::1", NULL, NULL },
+
+    /* unless it is larger than that */
+
+    { NULL, "::/90", "8.8.8.8", NULL, NULL },
+    { NULL, "::/90", "::8.8.8.8", D("::/90"), D("::/90") },
+    { NULL, "::fffe:0:0/95", "8.8.8.8", NULL, NULL },
 
     /* of two forms, one that is denied is enough */
 

@@ -13,8 +13,11 @@ package Test::Nginx::Relay;
 #   push_bytes($s, $bytes)	writes until nobody takes more, returns how
 #				much that was
 #   workers($t)			process ids
+#   new_worker($t, $old)	after a reload, once the old one takes no more
+#				connections
 #   fd_count($pid)		descriptors it has open
 #   tcp_count($pid)		TCP connections among them, also half open ones
+#   listen_count($pid)		sockets it listens on
 #   rss($pid)			resident memory, in bytes
 
 ###############################################################################
@@ -26,7 +29,7 @@ use base qw/ Exporter /;
 
 our @EXPORT = qw/
 	RELAY_TESTS relay_start relay_tests
-	echo exchange push_bytes workers fd_count tcp_count rss
+	echo exchange push_bytes workers new_worker fd_count tcp_count listen_count rss
 /;
 
 ###############################################################################
@@ -51,6 +54,7 @@ use constant {
 	MEMORY		=> 8,		# MB that nginx may need meanwhile
 	STALL		=> 0.7,		# a socket that takes nothing so long
 	TUNNELS		=> 200,
+	LISTEN		=> '0A',	# as /proc/net/tcp has it
 };
 
 ###############################################################################
@@ -556,6 +560,19 @@ sub workers {
 	return split ' ', <$fh> || '';
 }
 
+sub new_worker {
+	my ($t, $old) = @_;
+
+	my $new;
+
+	wait_for(sub {
+		($new) = grep { $_ != $old && listen_count($_) } workers($t);
+		return $new && !listen_count($old);
+	});
+
+	return $new;
+}
+
 sub fd_count {
 	my ($pid) = @_;
 
@@ -567,10 +584,24 @@ sub fd_count {
 sub tcp_count {
 	my ($pid) = @_;
 
+	return scalar grep { $_ ne LISTEN } tcp_states($pid);
+}
+
+# Listening sockets; a worker that is to end closes them.
+
+sub listen_count {
+	my ($pid) = @_;
+
+	return scalar grep { $_ eq LISTEN } tcp_states($pid);
+}
+
+sub tcp_states {
+	my ($pid) = @_;
+
 	my %inode = map { /^socket:\[(\d+)/ ? ($1 => 1) : () }
 		map { readlink || '' } glob "/proc/$pid/fd/*";
 
-	my $count = 0;
+	my @states;
 
 	for my $file (qw/ tcp tcp6 /) {
 		open my $fh, '<', "/proc/$pid/net/$file" or next;
@@ -578,13 +609,11 @@ sub tcp_count {
 		while (my $line = <$fh>) {
 			my ($state, $inode) = (split ' ', $line)[3, 9];
 
-			# 0A is a listening one
-
-			$count++ if $inode{$inode} && $state ne '0A';
+			push @states, $state if $inode{$inode};
 		}
 	}
 
-	return $count;
+	return @states;
 }
 
 sub rss {
