@@ -42,6 +42,7 @@ run:
 test:
 	@scripts/packages test
 	@$(MAKE) -s --no-print-directory all unit
+	@docs/check /usr/sbin/nginx $(SO)
 	@scripts/test /usr/sbin/nginx $(SO) $(PROVE_FLAGS) $(T)
 
 test-sanitize:
