@@ -1217,6 +1217,13 @@ ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
         r->err_status = status;
     }
 
+    if (r->headers_out.status == 425) {
+
+        /* not among the statuses that nginx names */
+
+        ngx_str_set(&r->headers_out.status_line, "425 Too Early");
+    }
+
     /*
      * What comes behind a refused CONNECT was meant for the target, so the
      * connection is kept only for another try with credentials.

@@ -92,6 +92,10 @@ static ngx_tunnel_pattern_t *ngx_tunnel_rules_match_host(
     ngx_tunnel_patterns_t *ps, u_char *data, size_t len, in_port_t port);
 static ngx_tunnel_pattern_t *ngx_tunnel_rules_match_port(
     ngx_tunnel_pattern_t *pattern, in_port_t port);
+static struct sockaddr *ngx_tunnel_rules_unmapped(struct sockaddr *sa,
+    struct sockaddr_in *sin);
+static ngx_uint_t ngx_tunnel_rules_is_own(ngx_array_t *own,
+    struct sockaddr *sa, ngx_tunnel_forms_t *f);
 static void ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f);
 static ngx_tunnel_cidr_t *ngx_tunnel_rules_match_address(ngx_array_t *cidrs,
     ngx_tunnel_forms_t *f, ngx_uint_t every);
@@ -140,6 +144,17 @@ static const ngx_tunnel_special_t  ngx_tunnel_special6[] = {
     { { 0x20, 0x01, 0x00, 0x20 }, 28, ngx_string("2001:20::/28") },
     { { 0x20, 0x01, 0x00, 0x30 }, 28, ngx_string("2001:30::/28") },
     { { 0x20, 0x01, 0x0d, 0xb8 }, 32, ngx_string("2001:db8::/32") },
+
+    /* the rest of 2001::/23, but for Teredo */
+
+    { { 0x20, 0x01, 0x00, 0x02 }, 31, ngx_string("2001::/23") },
+    { { 0x20, 0x01, 0x00, 0x04 }, 30, ngx_string("2001::/23") },
+    { { 0x20, 0x01, 0x00, 0x08 }, 29, ngx_string("2001::/23") },
+    { { 0x20, 0x01, 0x00, 0x20 }, 27, ngx_string("2001::/23") },
+    { { 0x20, 0x01, 0x00, 0x40 }, 26, ngx_string("2001::/23") },
+    { { 0x20, 0x01, 0x00, 0x80 }, 25, ngx_string("2001::/23") },
+    { { 0x20, 0x01, 0x01, 0x00 }, 24, ngx_string("2001::/23") },
+
     { { 0x3f, 0xff }, 20, ngx_string("3fff::/20") },
     { { 0x5f }, 16, ngx_string("5f00::/16") },
     { { 0xfc }, 7, ngx_string("fc00::/7") },
@@ -226,7 +241,7 @@ static char *
 ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
     ngx_tunnel_patterns_t *ps, ngx_tunnel_pattern_t *pattern)
 {
-    u_char               *colon, *last;
+    u_char               *port, *last;
     ngx_str_t             host, ports;
     ngx_uint_t            domain, apex;
     const char           *err;
@@ -249,11 +264,13 @@ ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
 
     last = value->data + value->len;
 
-    for (colon = last - 1; colon > value->data && *colon != ':'; colon--) {
+    for (port = last; port > value->data && port[-1] != ':'; port--) {
         /* void */
     }
 
-    if (colon <= value->data || colon[-1] == ':' || last[-1] == ']') {
+    /* it is behind the last colon now, or at the start */
+
+    if (port <= value->data + 1 || port[-2] == ':' || last[-1] == ']') {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid target pattern \"%V\", it must be "
                            "\"host:port\", \"*.domain:port\", "
@@ -263,8 +280,8 @@ ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
     }
 
     host.data = value->data;
-    host.len = colon - value->data;
-    ports.data = colon + 1;
+    host.len = port - 1 - value->data;
+    ports.data = port;
     ports.len = last - ports.data;
 
     if (ngx_tunnel_rules_ports(cf, value, &ports, pattern) != NGX_CONF_OK) {
@@ -741,10 +758,7 @@ ngx_int_t
 ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
     ngx_uint_t trusted, ngx_array_t *own, ngx_str_t *what)
 {
-    u_char                      *p;
     ngx_int_t                    rc;
-    ngx_uint_t                   i;
-    ngx_addr_t                  *addr;
     ngx_tunnel_cidr_t           *allowed, *denied;
     ngx_tunnel_forms_t           f;
     struct sockaddr_in           sin;
@@ -757,21 +771,7 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
         return NGX_OK;
     }
 
-    if (sa->sa_family == AF_INET6) {
-        p = ((struct sockaddr_in6 *) sa)->sin6_addr.s6_addr;
-
-        if (IN6_IS_ADDR_V4MAPPED(&((struct sockaddr_in6 *) sa)->sin6_addr)) {
-
-            /* connects to the IPv4 address, so it is that address */
-
-            ngx_memzero(&sin, sizeof(struct sockaddr_in));
-            sin.sin_family = AF_INET;
-            sin.sin_port = ((struct sockaddr_in6 *) sa)->sin6_port;
-            ngx_memcpy(&sin.sin_addr.s_addr, p + 12, 4);
-
-            sa = (struct sockaddr *) &sin;
-        }
-    }
+    sa = ngx_tunnel_rules_unmapped(sa, &sin);
 
     ngx_tunnel_rules_forms(sa, &f);
 
@@ -810,28 +810,83 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
         return NGX_ABORT;
     }
 
-    if (own) {
-        addr = own->elts;
-
-        for (i = 0; i < own->nelts; i++) {
-
-            if (ngx_cmp_sockaddr(sa, addr[i].socklen,
-                                 addr[i].sockaddr, addr[i].socklen, 1)
-                == NGX_OK)
-            {
-                ngx_str_set(what, "own listening address");
-                return NGX_ABORT;
-            }
-        }
+    if (own && ngx_tunnel_rules_is_own(own, sa, &f)) {
+        ngx_str_set(what, "own listening address");
+        return NGX_ABORT;
     }
 
     return rc;
 }
 
 
+/* an IPv4-mapped address connects to the IPv4 address, so it is that one */
+
+static struct sockaddr *
+ngx_tunnel_rules_unmapped(struct sockaddr *sa, struct sockaddr_in *sin)
+{
+    struct sockaddr_in6  *sin6;
+
+    sin6 = (struct sockaddr_in6 *) sa;
+
+    if (sa->sa_family != AF_INET6
+        || !IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr))
+    {
+        return sa;
+    }
+
+    ngx_memzero(sin, sizeof(struct sockaddr_in));
+    sin->sin_family = AF_INET;
+    sin->sin_port = sin6->sin6_port;
+    ngx_memcpy(&sin->sin_addr.s_addr, sin6->sin6_addr.s6_addr + 12, 4);
+
+    return (struct sockaddr *) sin;
+}
+
+
+static ngx_uint_t
+ngx_tunnel_rules_is_own(ngx_array_t *own, struct sockaddr *sa,
+    ngx_tunnel_forms_t *f)
+{
+    ngx_uint_t           i;
+    ngx_addr_t          *addr;
+    struct sockaddr_in   sin;
+
+    ngx_memzero(&sin, sizeof(struct sockaddr_in));
+    sin.sin_family = AF_INET;
+
+    if (f->n == 2) {
+        ngx_memcpy(&sin.sin_addr.s_addr, f->form[1].addr, 4);
+        ngx_inet_set_port((struct sockaddr *) &sin, ngx_inet_get_port(sa));
+    }
+
+    addr = own->elts;
+
+    for (i = 0; i < own->nelts; i++) {
+
+        if (ngx_cmp_sockaddr(sa, addr[i].socklen,
+                             addr[i].sockaddr, addr[i].socklen, 1)
+            == NGX_OK)
+        {
+            return 1;
+        }
+
+        if (f->n == 2
+            && ngx_cmp_sockaddr((struct sockaddr *) &sin, sizeof(sin),
+                                addr[i].sockaddr, addr[i].socklen, 1)
+               == NGX_OK)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 /*
  * IPv4 addresses hide in IPv6 ones: compatible (RFC 4291 2.5.5.1, without ::
- * and ::1), NAT64 (RFC 6052 2.1), 6to4 (RFC 3056 2), Teredo (RFC 4380 4).
+ * and ::1), translated (RFC 2765 2.1), NAT64 (RFC 6052 2.1), 6to4 (RFC 3056
+ * 2), Teredo (RFC 4380 4).
  */
 
 static void
@@ -841,6 +896,8 @@ ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f)
     ngx_uint_t   i;
 
     static const u_char  compatible[16] = { 0 };
+    static const u_char  translated[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0xff,
+                                            0xff };
     static const u_char  nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
 
     if (sa->sa_family == AF_INET) {
@@ -860,6 +917,7 @@ ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f)
 
     if ((ngx_memcmp(p, compatible, 12) == 0
          && !ngx_tunnel_rules_bits(p, compatible, 127))
+        || ngx_memcmp(p, translated, 12) == 0
         || ngx_memcmp(p, nat64, 12) == 0)
     {
         ngx_memcpy(f->form[1].addr, p + 12, 4);
@@ -1072,12 +1130,15 @@ failed:
 static ngx_int_t
 ngx_tunnel_rules_add_own(ngx_array_t *own, struct sockaddr *sa, in_port_t port)
 {
-    ngx_addr_t  *addr;
+    ngx_addr_t          *addr;
+    struct sockaddr_in   sin;
 
     addr = ngx_array_push(own);
     if (addr == NULL) {
         return NGX_ERROR;
     }
+
+    sa = ngx_tunnel_rules_unmapped(sa, &sin);
 
     addr->socklen = (sa->sa_family == AF_INET) ? sizeof(struct sockaddr_in)
                                                : sizeof(struct sockaddr_in6);

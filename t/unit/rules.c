@@ -395,6 +395,23 @@ unit_rules_patterns(void)
                    unit_name(c->allow, c->deny), unit_log);
         unit_log_clear();
     }
+
+    /* rules that are only tried take nothing from the default */
+
+    unit_rules(&rules, NULL, "*:25", NULL, NULL);
+    rules.dry_run = 1;
+
+    unit_check(unit_same(unit_ask(&rules, "a.org:25", 0), DEFAULT),
+               "dry run, by default");
+    unit_check(unit_same(unit_ask(&rules, "a.org:25", 1), "target_deny *:25"),
+               "dry run, trusted");
+    unit_check(unit_ask(&rules, "a.org:443", 0) == NULL, "dry run, allowed");
+
+    unit_rules(&rules, "*:25", "a.org:25", NULL, NULL);
+    rules.dry_run = 1;
+
+    unit_check(unit_same(unit_ask(&rules, "a.org:25", 0),
+                         "target_deny a.org:25"), "dry run, by a pattern");
 }
 
 
@@ -1091,6 +1108,12 @@ typedef struct {
 
 
 static const unit_spelling_t  unit_spelling_cases[] = {
+    { "::ffff:0:127.0.0.1", "127.0.0.0/8" },
+    { "::ffff:0:8.8.8.8", NULL },
+    { "2001:5::1", "2001::/23" },
+    { "2001:100::1", "2001::/23" },
+    { "2001:1ff:ffff::1", "2001::/23" },
+    { "2001:200::1", NULL },
 
     /* as it is; mapped; compatible; NAT64; 6to4; Teredo */
 
@@ -1733,6 +1756,9 @@ static const char *const  unit_own_interfaces[] = {
 
 
 static const unit_own_t  unit_own_cases[] = {
+    { "64:ff9b::93.184.216.34 3128", OWN },
+    { "2002:5db8:d822::1 3128", OWN },
+    { "64:ff9b::93.184.216.34 3127", NULL },
 
     /* an address that is listened on, on that port */
 
