@@ -443,7 +443,7 @@ ngx_tunnel_connect_next(ngx_tunnel_connect_t *cn, ngx_uint_t why)
             return NGX_TUNNEL_OK;
         }
 
-        if (rc == NGX_AGAIN) {
+        if (rc == NGX_AGAIN || rc == NGX_ERROR) {
             break;
         }
 
@@ -485,18 +485,23 @@ ngx_tunnel_connect_again(ngx_tunnel_connect_t *cn, ngx_uint_t why)
 
 /*
  * NGX_OK: connected, NGX_AGAIN: under way, NGX_DECLINED: failed, NGX_ABORT:
- * must not be tried.
+ * must not be tried, NGX_ERROR: failed by no fault of the target.
  */
 
 static ngx_int_t
 ngx_tunnel_connect_address(ngx_tunnel_connect_t *cn, ngx_addr_t *addr)
 {
     ngx_int_t              rc;
+    ngx_addr_t            *local;
     ngx_tunnel_attempt_t  *at;
 
-    if (cn->local
-        && cn->local->sockaddr->sa_family != addr->sockaddr->sa_family)
-    {
+    local = cn->local;
+
+    if (addr->sockaddr->sa_family == AF_UNIX) {
+        local = NULL;
+    }
+
+    if (local && local->sockaddr->sa_family != addr->sockaddr->sa_family) {
         if (ngx_tunnel_connect_failed(cn, NGX_TUNNEL_UNREACHABLE, 0,
                                       &addr->name))
         {
@@ -522,7 +527,7 @@ ngx_tunnel_connect_address(ngx_tunnel_connect_t *cn, ngx_addr_t *addr)
         if (at == NULL) {
             ngx_tunnel_connect_failed(cn, NGX_TUNNEL_INTERNAL, NGX_ENOMEM,
                                       &addr->name);
-            return NGX_DECLINED;
+            return NGX_ERROR;
         }
     }
 
@@ -534,7 +539,7 @@ ngx_tunnel_connect_address(ngx_tunnel_connect_t *cn, ngx_addr_t *addr)
     at->name = addr->name;
     at->peer.name = &at->name;
     at->peer.get = ngx_event_get_peer;
-    at->peer.local = cn->local;
+    at->peer.local = local;
     at->peer.transparent = cn->transparent;
 
     at->next = cn->attempts;
@@ -547,7 +552,7 @@ ngx_tunnel_connect_address(ngx_tunnel_connect_t *cn, ngx_addr_t *addr)
         return NGX_OK;
     }
 
-    if (rc == NGX_DECLINED) {
+    if (rc != NGX_AGAIN) {
         ngx_tunnel_connect_close(cn, at);
     }
 
@@ -610,6 +615,12 @@ ngx_tunnel_connect_balanced(ngx_tunnel_connect_t *cn)
             cn->deadline = ngx_current_msec + cn->conf->connect_timeout;
             ngx_tunnel_connect_timer(cn);
             return NGX_AGAIN;
+        }
+
+        if (rc == NGX_ERROR) {
+            cn->taken = 0;
+            pc->free(pc, pc->data, 0);
+            return cn->result;
         }
 
         state = (rc == NGX_ABORT) ? NGX_PEER_NEXT : NGX_PEER_FAILED;
@@ -676,9 +687,10 @@ ngx_tunnel_connect_allowed(ngx_tunnel_connect_t *cn, struct sockaddr *sa,
 static ngx_int_t
 ngx_tunnel_connect_peer(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
 {
-    ngx_int_t          rc;
-    ngx_err_t          err;
-    ngx_connection_t  *c;
+    ngx_int_t             rc;
+    ngx_err_t             err;
+    ngx_connection_t     *c;
+    ngx_tunnel_result_e   result;
 
     if (ngx_cycle->free_connection_n == 0
         && ngx_cycle->reusable_connections_n == 0)
@@ -689,7 +701,7 @@ ngx_tunnel_connect_peer(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
             ngx_str_set(&cn->what, "worker_connections are not enough");
         }
 
-        return NGX_DECLINED;
+        return NGX_ERROR;
     }
 
     cn->tries++;
@@ -708,9 +720,12 @@ ngx_tunnel_connect_peer(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
         ngx_log_error(NGX_LOG_INFO, cn->log, err, "connect() to %V failed",
                       at->peer.name);
 
-        ngx_tunnel_connect_failed(cn, ngx_tunnel_connect_error(err), err,
-                                  at->peer.name);
-        return NGX_DECLINED;
+        result = ngx_tunnel_connect_error(err);
+        ngx_tunnel_connect_failed(cn, result, err, at->peer.name);
+
+        return (result == NGX_TUNNEL_MACHINE_LIMIT
+                || result == NGX_TUNNEL_INTERNAL)
+               ? NGX_ERROR : NGX_DECLINED;
     }
 
     c = at->peer.connection;

@@ -112,7 +112,7 @@ http {
             return 401;
         }
 
-        if ($http_authorization !~ "^Basic dXNlcjpzZWNyZXQ=$") {
+        if ($http_authorization != "Basic dXNlcjpzZWNyZXQ=") {
             return 403;
         }
 

@@ -68,6 +68,12 @@ http {
         listen 127.0.0.1:8443 ssl;
         root %%TESTDIR%%/repo;
     }
+
+    server {
+        listen 127.0.0.1:8444 ssl;
+        root %%TESTDIR%%/repo;
+        keepalive_timeout 0;
+    }
 }
 
 EOF
@@ -87,6 +93,7 @@ $t->run();
 
 my $dir = $t->testdir();
 my $repo = 'repo.example.test:' . port(8443);
+my $closing = 'repo.example.test:' . port(8444);
 my $connect = qr/CONNECT $repo HTTP\/1\.[01]/;
 
 my $deb = 'test-package_1.0_all.deb';
@@ -97,23 +104,31 @@ my $https = 'https://127.0.0.1:' . port(8081) . '/';
 my $password = 'http://user:secret@127.0.0.1:' . port(8082) . '/';
 my $wrong = 'http://user:wrong@127.0.0.1:' . port(8082) . '/';
 
-for my $case ([ 'http proxy', $http ], [ 'https proxy', $https ],
-	[ 'password', $password ])
+# With TLS in TLS apt 2.6 waits for the socket while it has not yet looked at
+# all that its session with the proxy has read, be it nginx or another proxy.
+# The end of the connection wakes it up, so the repository closes after each
+# answer: to InRelease, Release, Release.gpg, and Packages.
+
+for my $case ([ 'http proxy', $http, $repo, 1 ],
+	[ 'https proxy', $https, $closing, 4 ],
+	[ 'password', $password, $repo, 1 ])
 {
-	my ($name, $proxy) = @$case;
+	my ($name, $proxy, $repo, $n) = @$case;
+	my $ok = qr/CONNECT $repo HTTP\/1\.[01] 200 ok/;
 
 	apt_tree($t, "https://$repo");
 
 	my $r = apt($t, $proxy, 'update');
 	is($r->{status}, 0, "$name update")
 		|| diag("$r->{out}$r->{err}");
-	like(tunnels($t), qr/^$connect 200 ok$/, "$name update log");
+	like(tunnels($t, $n), qr/^$ok(\n$ok){@{[$n - 1]}}\z/,
+		"$name update log");
 
 	$r = apt($t, $proxy, 'download', 'test-package');
 	is($r->{status}, 0, "$name download")
 		|| diag("$r->{out}$r->{err}");
 	is(file_sum("$dir/$deb"), $sum, "$name package");
-	like(tunnels($t), qr/^$connect 200 ok$/, "$name download log");
+	like(tunnels($t), qr/^$ok\z/, "$name download log");
 
 	unlink "$dir/$deb";
 }

@@ -274,9 +274,10 @@ my @tests = (
 		tunnel_resolve_time	=> $time,
 		tunnel_connect_time	=> $time,
 	} ],
-	[ 'canonical', 8080, "Name.EXAMPLE.:0$port", { answer => 5,
-		status => qr/[24]00/ }, {
-		request_uri		=> "Name.EXAMPLE.:0$port",
+	[ 'leading zero', 8080, "127.0.0.1:0$port", { answer => 5 }, {
+		request_uri		=> "127.0.0.1:0$port",
+		tunnel_target		=> $target,
+		tunnel_port		=> $port,
 	} ],
 	[ 'upper case', 8080, "Name.EXAMPLE.:$port", { answer => 5 }, {
 		request			=> "CONNECT Name.EXAMPLE.:$port HTTP/1.1",
@@ -354,7 +355,7 @@ my @tests = (
 		tunnel_result		=> 'bad_request',
 	} ],
 	[ 'body', 8080, $target, { status => 400,
-		headers => [ 'Content-Length: 1' ] }, {
+		headers => [ 'Content-Length: 1' ], early => 'X' }, {
 		@none,
 		host			=> '127.0.0.1',
 		tunnel_target		=> $target,
@@ -502,9 +503,8 @@ for my $case (@tests) {
 	if (defined $opt->{body}) {
 		like($rest, $opt->{body}, "$name body");
 
-	} elsif (ref $status || $status == 200) {
-		is(length $rest, $status eq 200 ? $length : length $rest,
-			"$name body");
+	} elsif ($status == 200) {
+		is(length $rest, $length, "$name body");
 
 	} else {
 		like($rest, qr/<h1>$status /, "$name body");
@@ -526,7 +526,10 @@ for my $case (@tests) {
 	next unless $name eq 'completed';
 
 	is($got->{bytes_sent}, length($head) + 10005, "$name bytes_sent");
-	cmp_ok($got->{request_time}, '>=', $got->{tunnel_time},
+
+	# not of the same clock
+
+	cmp_ok($got->{request_time}, '>=', $got->{tunnel_time} - 0.01,
 		"$name request_time");
 	is(scalar(() = log_lines($t, 'ok.log')), 1, "$name in map");
 }
