@@ -46,6 +46,7 @@ typedef struct {
 
     u_char                           held[NGX_HTTP_INTAKE_LEN];
     size_t                           nheld;        /* bytes kept back */
+    ngx_buf_t                       *stash;        /* read, not delivered */
 
     /* while a CONNECT is parsed, in place of the connection's own */
 
@@ -72,6 +73,10 @@ static void ngx_http_intake_ssl_done(ngx_connection_t *c);
 
 static ssize_t ngx_http_intake_recv(ngx_connection_t *c, u_char *buf,
     size_t size);
+static ssize_t ngx_http_intake_read(ngx_http_intake_t *in, u_char *buf,
+    size_t size);
+static ssize_t ngx_http_intake_defer(ngx_http_intake_t *in, u_char *buf,
+    size_t have);
 static ssize_t ngx_http_intake_deliver(ngx_http_intake_t *in, u_char *buf,
     size_t size);
 static ngx_int_t ngx_http_intake_match(ngx_http_intake_t *in, u_char *p,
@@ -397,7 +402,7 @@ ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
     }
 
     if (in->state == ngx_http_intake_pass) {
-        return in->recv(c, buf, size);
+        return ngx_http_intake_read(in, buf, size);
     }
 
     for ( ;; ) {
@@ -412,12 +417,13 @@ ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
         if (size >= NGX_HTTP_INTAKE_LEN) {
             ngx_memcpy(buf, in->held, have);
             p = buf;
-            n = in->recv(c, buf + have, size - have);
+            n = ngx_http_intake_read(in, buf + have, size - have);
 
         } else {
             in->state = ngx_http_intake_start;
             p = in->held;
-            n = in->recv(c, p + have, NGX_HTTP_INTAKE_LEN - have);
+            n = ngx_http_intake_read(in, p + have,
+                                     NGX_HTTP_INTAKE_LEN - have);
         }
 
         if (n == NGX_AGAIN) {
@@ -474,6 +480,10 @@ ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
             return NGX_ERROR;
         }
 
+        if (rc == NGX_OK && c->idle && p == buf) {
+            return ngx_http_intake_defer(in, buf, have);
+        }
+
         in->state = ngx_http_intake_pass;
 
         if (rc == NGX_OK) {
@@ -490,6 +500,69 @@ ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
 
         return ngx_http_intake_deliver(in, buf, size);
     }
+}
+
+
+/* what was read once already comes first */
+
+static ssize_t
+ngx_http_intake_read(ngx_http_intake_t *in, u_char *buf, size_t size)
+{
+    ssize_t            n;
+    ngx_buf_t         *b;
+    ngx_connection_t  *c;
+
+    c = in->connection;
+    b = in->stash;
+
+    if (b == NULL) {
+        return in->recv(c, buf, size);
+    }
+
+    n = ngx_min((size_t) (b->last - b->pos), size);
+    ngx_memcpy(buf, b->pos, n);
+    b->pos += n;
+
+    if (b->pos == b->last) {
+        (void) ngx_pfree(c->pool, b->start);
+        in->stash = NULL;
+
+    } else {
+        c->read->ready = 1;
+    }
+
+    return n;
+}
+
+
+/*
+ * The keepalive handler of nginx installs its own log handler once it has
+ * read.  For ours to stay, a CONNECT comes in the next read, by the request
+ * itself, and the line break that is read instead is skipped by the parser.
+ */
+
+static ssize_t
+ngx_http_intake_defer(ngx_http_intake_t *in, u_char *buf, size_t have)
+{
+    ngx_buf_t         *b;
+    ngx_connection_t  *c;
+
+    c = in->connection;
+
+    b = ngx_create_temp_buf(c->pool, have);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->last = ngx_cpymem(b->pos, buf, have);
+
+    in->stash = b;
+    in->nheld = 0;
+
+    buf[0] = LF;
+    c->read->ready = 1;
+
+    return 1;
 }
 
 
@@ -664,6 +737,8 @@ ngx_http_intake_log_handler(ngx_http_request_t *r)
 
         ngx_http_intake_restore(in, r);
     }
+
+    ngx_http_connect_tunnel_forget(r);
 
     r->connection->log->handler = in->log_handler;
 

@@ -455,6 +455,68 @@ ngx_http_connect_tunnel_credentials(ngx_http_request_t *r)
 }
 
 
+/* a log that is told to have the credentials gets the name and stars */
+
+void
+ngx_http_connect_tunnel_forget(ngx_http_request_t *r)
+{
+    ngx_int_t         rc;
+    ngx_str_t         plain, value;
+    ngx_table_elt_t  *h;
+
+    if (ngx_http_connect_tunnel_get_ctx(r) == NULL) {
+
+        if (r->method != NGX_HTTP_CONNECT) {
+            return;
+        }
+
+        /* it failed while it was read */
+
+        ngx_http_connect_tunnel_credentials(r);
+    }
+
+#ifdef ngx_http_proxy_auth
+    h = r->headers_in.proxy_authorization;
+#else
+    h = r->headers_in.authorization;
+#endif
+
+    if (h == NULL) {
+        return;
+    }
+
+    rc = ngx_http_auth_basic_user(r);
+
+    /* the variables that have been used have these bytes */
+
+    ngx_memset(h->value.data, '*', h->value.len);
+
+    if (rc != NGX_OK) {
+        return;
+    }
+
+    /* $remote_user is what the header says once more, as "name:password" */
+
+    ngx_memset(r->headers_in.passwd.data, '*', r->headers_in.passwd.len);
+
+    plain.data = r->headers_in.user.data;
+    plain.len = r->headers_in.user.len + 1 + r->headers_in.passwd.len;
+
+    value.data = ngx_pnalloc(r->pool, sizeof("Basic ") - 1
+                                      + ngx_base64_encoded_length(plain.len));
+    if (value.data == NULL) {
+        return;
+    }
+
+    h->value.data = value.data;
+
+    value.data = ngx_cpymem(value.data, "Basic ", sizeof("Basic ") - 1);
+    ngx_encode_base64(&value, &plain);
+
+    h->value.len = sizeof("Basic ") - 1 + value.len;
+}
+
+
 /*
  * A CONNECT goes to the tunnel of the location that "/" selects or, where it
  * has none, to the server's own, under the server's own configuration.
@@ -932,12 +994,14 @@ static void
 ngx_http_connect_tunnel_establish(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx)
 {
-    ngx_int_t  rc;
+    ngx_int_t    rc;
+    ngx_chain_t  out;
 
     ctx->result = NGX_TUNNEL_OK;
     ctx->tunnel = 1;
 
     r->keepalive = 0;
+    r->disable_not_modified = 1;
     r->headers_out.status = NGX_HTTP_OK;
     ngx_str_set(&r->headers_out.status_line, "200 Connection established");
 
@@ -948,7 +1012,18 @@ ngx_http_connect_tunnel_establish(ngx_http_request_t *r,
         return;
     }
 
-    if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR) {
+    /* what follows the header is no response, so no filter is to see it */
+
+    out.buf = ngx_calloc_buf(r->pool);
+    if (out.buf == NULL) {
+        ngx_http_finalize_request(r, NGX_ERROR);
+        return;
+    }
+
+    out.buf->flush = 1;
+    out.next = NULL;
+
+    if (ngx_http_write_filter(r, &out) == NGX_ERROR) {
         ngx_http_finalize_request(r, NGX_ERROR);
         return;
     }
@@ -981,7 +1056,7 @@ ngx_http_connect_tunnel_flush(ngx_http_request_t *r)
 
     if (r->out || c->buffered) {
 
-        if (ngx_http_output_filter(r, NULL) == NGX_ERROR) {
+        if (ngx_http_write_filter(r, NULL) == NGX_ERROR) {
             ngx_http_finalize_request(r, NGX_ERROR);
             return;
         }
@@ -1173,14 +1248,18 @@ ngx_http_connect_tunnel_header_filter(ngx_http_request_t *r)
     /*
      * RFC 9110 9.3.6: no Content-Length or Transfer-Encoding.  The length is
      * not known, so to an HTTP/1.0 client the chunked filter adds nothing.
+     * And there is no body that filters might change.
      */
 
     version = r->http_version;
+
     r->http_version = NGX_HTTP_VERSION_10;
+    r->header_only = 1;
 
     rc = ngx_http_next_header_filter(r);
 
     r->http_version = version;
+    r->header_only = 0;
 
     return rc;
 }
@@ -1283,9 +1362,14 @@ ngx_http_connect_tunnel_authenticate(ngx_http_request_t *r,
     }
 
     r->headers_out.status = 407;
-    r->err_status = 407;
     ngx_str_set(&r->headers_out.status_line,
                 "407 Proxy Authentication Required");
+
+    if (r->err_status != NGX_HTTP_UNAUTHORIZED) {
+        return;
+    }
+
+    r->err_status = 407;
 
     /* nginx's own page says 401, an error_page says what it says */
 

@@ -90,6 +90,10 @@ ngx_http_connect_tunnel_ctx_t *ngx_http_connect_tunnel_get_ctx(
 ngx_int_t ngx_http_connect_tunnel_accept(ngx_http_request_t *r,
     ngx_str_t *authority);
 
+/* called before a request is logged: its credentials must not be */
+
+void ngx_http_connect_tunnel_forget(ngx_http_request_t *r);
+
 /* whether a server takes CONNECT at all */
 
 ngx_uint_t ngx_http_connect_tunnel_enabled(ngx_http_conf_ctx_t *ctx);

@@ -48,6 +48,7 @@ static ngx_tunnel_reason_e ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, ngx_tunnel_end_t *to);
 static ngx_int_t ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, u_char *data, size_t len);
+static ngx_uint_t ngx_tunnel_relay_gone(ngx_tunnel_end_t *e);
 static ngx_tunnel_reason_e ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *e);
 static ngx_int_t ngx_tunnel_relay_events(ngx_tunnel_end_t *e);
@@ -436,7 +437,9 @@ ngx_tunnel_relay_flow(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
                 from->shut = (rc == NGX_OK);
             }
 
-            return NGX_TUNNEL_NO_REASON;
+            return ngx_tunnel_relay_gone(from)
+                   ? ngx_tunnel_relay_broken(relay, from)
+                   : NGX_TUNNEL_NO_REASON;
         }
 
         if (!from->connection->read->ready) {
@@ -591,6 +594,31 @@ ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     from->last = ngx_cpymem(from->pos, data, len);
 
     return NGX_OK;
+}
+
+
+/* an event behind the end of an end's data may be a reset */
+
+static ngx_uint_t
+ngx_tunnel_relay_gone(ngx_tunnel_end_t *e)
+{
+    int                err;
+    socklen_t          len;
+    ngx_connection_t  *c;
+
+    c = e->connection;
+
+    if (!c->read->ready) {
+        return 0;
+    }
+
+    c->read->ready = 0;
+
+    err = 0;
+    len = sizeof(int);
+
+    return getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1
+           || err != 0;
 }
 
 

@@ -25,7 +25,7 @@ select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()
 	->has(qw/http proxy rewrite map geo access auth_basic auth_request/)
-	->has(qw/limit_conn limit_req/)->plan(79);
+	->has(qw/limit_conn limit_req/)->plan(81);
 
 $t->write_file_expand('nginx.conf', <<'EOC');
 
@@ -477,6 +477,12 @@ $head = read_head($s);
 read_n($s, $1) if $head =~ /^Content-Length: (\d+)/m;
 write_all($s, connect_request("127.0.0.1:$echo", @good));
 like(read_head($s), qr/^HTTP\/1\.1 200 /, 'retry after a page');
+
+# a request may fail before the first phase
+
+like(tunnel(8080, @good, host => undef), qr/^400 /, 'password, no host');
+ok(wait_log($t, 'tunnel.log', qr/^basic\|CONNECT .*\|400\|/),
+	'password, no host log');
 
 # no log has a password
 

@@ -524,7 +524,9 @@ for my $case (
 		"variable, $name log");
 }
 
-ok(wait_log($t, 'error.log', qr/invalid target "other\.example:0": the port is not/), 'variable, bad port error log');
+ok(wait_log($t, 'error.log',
+	qr/invalid target "other\.example:0": the port is not/),
+	'variable, bad port error log');
 ok(wait_log($t, 'error.log', qr/refused: denied_name, empty "connect_tunnel"/),
 	'variable, unknown error log');
 

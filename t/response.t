@@ -22,8 +22,15 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()
-	->has(qw/http http_ssl gzip charset map rewrite auth_basic socket_ssl/)
-	->plan(70);
+	->has(qw/http http_ssl gzip charset map rewrite socket_ssl/)
+	->plan(76);
+
+# not in every nginx
+
+my $addition = $t->has_module('--with-http_addition_module')
+	? 'addition_types *; add_before_body /before; add_after_body /before;'
+	: '';
+my $sub = $t->has_module('sub') ? 'sub_filter_types *; sub_filter C K;' : '';
 
 $t->write_file_expand('nginx.conf', <<'EOC');
 
@@ -105,6 +112,27 @@ http {
         connect_tunnel;
     }
 
+    server {
+        listen 127.0.0.1:8089;
+
+        ssi on;
+        ssi_types *;
+
+        connect_tunnel;
+    }
+
+    server {
+        listen 127.0.0.1:8090;
+
+        include filters.conf;
+
+        connect_tunnel;
+
+        location /before {
+            return 200 "BEFORE\n";
+        }
+    }
+
     # it is not that of a tunnel which was not tried
 
     server {
@@ -151,6 +179,8 @@ EOC
 
 make_cert($t, 'proxy');
 
+$t->write_file('filters.conf', "$addition $sub\n");
+
 my $echo = port(8081);
 my $closed = port(8999);
 my $full = port(8998);
@@ -195,6 +225,19 @@ for my $case ([ 8080, '1.1' ], [ 8080, '1.0' ], [ 8082, '1.1' ],
 
 	write_all($s, 'ECHO');
 	is(read_n($s, 4), 'ECHO', "$name data");
+}
+
+for my $port (8089, 8090) {
+	my ($s, $head) = connect_tunnel(port($port), "good.example:$echo",
+		timeout => 3);
+
+	like($head, qr!^HTTP/1\.1 200 Connection established\x0d\x0a!,
+		"$port filters");
+	unlike($head, qr/^(?:Content|Transfer|Accept)-/mi,
+		"$port filters, headers");
+
+	write_all($s, 'ECHO');
+	is(read_n($s, 4, 3), 'ECHO', "$port filters, data");
 }
 
 like((connect_tunnel(port(8082), "good.example:$echo"))[1],

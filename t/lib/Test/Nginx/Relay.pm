@@ -550,14 +550,20 @@ sub late_daemon {
 
 ###############################################################################
 
+# The file with the master's process id is there before its workers are.
+
 sub workers {
 	my ($t) = @_;
 
 	my ($pid) = $t->read_file('nginx.pid') =~ /(\d+)/;
+	my @workers;
 
-	open my $fh, '<', "/proc/$pid/task/$pid/children" or return;
+	wait_for(sub {
+		open my $fh, '<', "/proc/$pid/task/$pid/children" or return;
+		return @workers = split ' ', <$fh> || '';
+	});
 
-	return split ' ', <$fh> || '';
+	return @workers;
 }
 
 sub new_worker {
