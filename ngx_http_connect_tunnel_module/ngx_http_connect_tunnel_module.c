@@ -102,7 +102,7 @@ static ngx_command_t  ngx_http_connect_tunnel_commands[] = {
 
     { ngx_string("connect_tunnel_min_version"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      ngx_tunnel_conf_enum_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, min_version),
       &ngx_http_connect_tunnel_versions },
@@ -151,21 +151,21 @@ static ngx_command_t  ngx_http_connect_tunnel_commands[] = {
 
     { ngx_string("target_connect_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
+      ngx_tunnel_conf_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.connect_timeout),
       NULL },
 
     { ngx_string("target_resolve_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
+      ngx_tunnel_conf_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.resolve_timeout),
       NULL },
 
     { ngx_string("target_prefer"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_enum_slot,
+      ngx_tunnel_conf_enum_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.prefer),
       &ngx_http_connect_tunnel_prefer },
@@ -179,35 +179,35 @@ static ngx_command_t  ngx_http_connect_tunnel_commands[] = {
 
     { ngx_string("target_next_upstream"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
-      ngx_conf_set_bitmask_slot,
+      ngx_tunnel_conf_bitmask_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.next_upstream),
       &ngx_http_connect_tunnel_next_masks },
 
     { ngx_string("target_next_upstream_tries"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_num_slot,
+      ngx_tunnel_conf_num_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.next_tries),
       NULL },
 
     { ngx_string("target_next_upstream_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
+      ngx_tunnel_conf_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.next_timeout),
       NULL },
 
     { ngx_string("relay_idle_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_msec_slot,
+      ngx_tunnel_conf_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, policy.idle_timeout),
       NULL },
 
     { ngx_string("relay_buffer_size"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_size_slot,
+      ngx_tunnel_conf_size_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_connect_tunnel_loc_conf_t, policy.buffer_size),
       NULL },
@@ -402,8 +402,6 @@ ngx_http_connect_tunnel_post_read_handler(ngx_http_request_t *r)
 static void
 ngx_http_connect_tunnel_credentials(ngx_http_request_t *r)
 {
-#ifndef ngx_http_proxy_auth
-
     ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h, *proxy;
@@ -450,8 +448,7 @@ ngx_http_connect_tunnel_credentials(ngx_http_request_t *r)
     }
 
     r->headers_in.authorization = proxy;
-
-#endif
+    ngx_http_connect_tunnel_set_proxy_auth(r, proxy);
 }
 
 
@@ -475,11 +472,7 @@ ngx_http_connect_tunnel_forget(ngx_http_request_t *r)
         ngx_http_connect_tunnel_credentials(r);
     }
 
-#ifdef ngx_http_proxy_auth
-    h = r->headers_in.proxy_authorization;
-#else
     h = r->headers_in.authorization;
-#endif
 
     if (h == NULL) {
         return;

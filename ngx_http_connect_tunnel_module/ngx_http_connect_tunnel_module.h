@@ -13,6 +13,7 @@
 #include <ngx_http.h>
 
 #include "ngx_tunnel_compat.h"
+#include "ngx_tunnel_conf.h"
 #include "ngx_tunnel_connect.h"
 #include "ngx_tunnel_relay.h"
 

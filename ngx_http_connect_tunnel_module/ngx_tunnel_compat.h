@@ -35,4 +35,14 @@
 #endif
 
 
+/* 1.31.0: to the core, a CONNECT is authorized by this header field */
+
+#ifdef ngx_http_proxy_auth
+#define ngx_http_connect_tunnel_set_proxy_auth(r, h)                          \
+    (r)->headers_in.proxy_authorization = (h)
+#else
+#define ngx_http_connect_tunnel_set_proxy_auth(r, h)
+#endif
+
+
 #endif /* _NGX_TUNNEL_COMPAT_H_INCLUDED_ */

@@ -42,6 +42,11 @@ my $anchor = 'has no leading "^" and matches more hosts than those it names';
 
 # wrong values
 
+my $versions = 'in "connect_tunnel_min_version" directive, '
+	. 'it must be "1.0" or "1.1"';
+my $sizes = 'in "relay_buffer_size" directive, '
+	. 'it must be a size, such as 4096, 64k, or 1m';
+
 my @bad = (
 	[ 'connect_tunnel nosuch', 'no port in upstream "nosuch"' ],
 	[ 'connect_tunnel nosuch.invalid:443',
@@ -67,9 +72,9 @@ my @bad = (
 	[ 'connect_tunnel $nosuch', 'unknown "nosuch" variable' ],
 	[ 'connect_tunnel ${', 'invalid variable name' ],
 
-	[ 'connect_tunnel_min_version 2.0', 'invalid value "2.0"' ],
-	[ 'connect_tunnel_min_version 1', 'invalid value "1"' ],
-	[ 'connect_tunnel_min_version ""', 'invalid value ""' ],
+	[ 'connect_tunnel_min_version 2.0', 'invalid value "2.0" ' . $versions ],
+	[ 'connect_tunnel_min_version 1', 'invalid value "1" ' . $versions ],
+	[ 'connect_tunnel_min_version ""', 'invalid value "" ' . $versions ],
 
 	(map { [ "connect_tunnel_proxy_status $_->[0]",
 		qq/invalid value "$_->[1]", $name/ ] }
@@ -131,25 +136,29 @@ my @bad = (
 		qq!invalid address "10.0.0.0/33", $address! ],
 	[ 'target_deny_address public', qq/invalid address "public", $address/ ],
 
-	[ 'target_prefer v4', 'invalid value "v4"' ],
+	[ 'target_prefer v4', 'invalid value "v4" in "target_prefer" '
+		. 'directive, it must be "any" or "ipv4" or "ipv6"' ],
 	[ 'target_bind nosuch', 'invalid address "nosuch"' ],
 	[ 'target_bind 127.0.0.1 nosuch', 'invalid parameter "nosuch"' ],
 	[ 'target_bind off transparent', 'invalid address "off"' ],
-	[ 'target_next_upstream http_500', 'invalid value "http_500"' ],
+	[ 'target_next_upstream http_500', 'invalid value "http_500" in '
+		. '"target_next_upstream" directive, '
+		. 'it must be "error" or "timeout" or "off"' ],
 
 	[ 'target_next_upstream_tries x',
-		'"target_next_upstream_tries" directive invalid number' ],
+		'invalid value "x" in "target_next_upstream_tries" '
+		. 'directive, it must be a number' ],
 	[ 'target_next_upstream_tries -1',
-		'"target_next_upstream_tries" directive invalid number' ],
+		'invalid value "-1" in "target_next_upstream_tries" '
+		. 'directive, it must be a number' ],
 
 	(map {
 		[ "relay_buffer_size $_", qq/invalid "relay_buffer_size" $_, $size/
 		] } 0, 1, 1023, 16777217),
 	[ 'relay_buffer_size 17m',
 		qq/invalid "relay_buffer_size" 17825792, $size/ ],
-	[ 'relay_buffer_size x', '"relay_buffer_size" directive invalid value' ],
-	[ 'relay_buffer_size -1',
-		'"relay_buffer_size" directive invalid value' ],
+	[ 'relay_buffer_size x', 'invalid value "x" ' . $sizes ],
+	[ 'relay_buffer_size -1', 'invalid value "-1" ' . $sizes ],
 );
 
 for my $directive (qw/ target_dry_run tunnel_anonymous_log /) {
@@ -162,8 +171,9 @@ for my $directive (qw/ target_dry_run tunnel_anonymous_log /) {
 for my $directive (qw/ target_connect_timeout target_resolve_timeout
 	target_next_upstream_timeout relay_idle_timeout /)
 {
-	push @bad, map { [ "$directive $_",
-		qq/"$directive" directive invalid value/ ] } 'x', '-1', '""', '1q';
+	push @bad, map { [ "$directive " . ($_ || '""'),
+		qq/invalid value "$_" in "$directive" directive, it must be /
+		. 'a time, such as 500ms, 10s, 5m, or 1h' ] } 'x', '-1', '', '1q';
 }
 
 # what is said, and taken
@@ -180,7 +190,7 @@ my @warn = (
 		'low address bits of fd00::1/8 are meaningless' ],
 	[ 'target_deny_address 10.0.0.1/8',
 		'low address bits of 10.0.0.1/8 are meaningless' ],
-	[ 'target_next_upstream error error', 'duplicate value "error"' ],
+	[ 'target_next_upstream error error', 'duplicate value "error" in "target_next_upstream" directive' ],
 );
 
 # values that are taken, the first of each directive in every context
