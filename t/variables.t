@@ -23,11 +23,6 @@ select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http access auth_basic map rewrite/);
 
-# from this version on the core looks for the user of a CONNECT in
-# Proxy-Authorization, but an error_page makes it a GET
-
-my $core = $t->has_version('1.31.0');
-
 # of nginx, and of the tunnel
 
 my @core = qw/ request request_method request_uri uri args host server_name
@@ -452,7 +447,7 @@ my @tests = (
 		host			=> 'denied.example',
 		server_name		=> 'pages',
 		body_bytes_sent		=> 8,
-		remote_user		=> $core ? '-' : 'user',
+		remote_user		=> 'user',
 		tunnel_target		=> 'denied.example:443',
 		tunnel_host		=> 'denied.example',
 		tunnel_port		=> 443,
