@@ -73,6 +73,10 @@ static void ngx_http_intake_ssl_done(ngx_connection_t *c);
 
 static ssize_t ngx_http_intake_recv(ngx_connection_t *c, u_char *buf,
     size_t size);
+static ssize_t ngx_http_intake_begin(ngx_http_intake_t *in, u_char *buf,
+    size_t size);
+static ssize_t ngx_http_intake_skipped(ngx_http_intake_t *in, u_char *buf,
+    size_t size, size_t skip, ngx_uint_t filled);
 static ssize_t ngx_http_intake_read(ngx_http_intake_t *in, u_char *buf,
     size_t size);
 static ssize_t ngx_http_intake_defer(ngx_http_intake_t *in, u_char *buf,
@@ -381,18 +385,11 @@ ngx_http_intake_ssl_done(ngx_connection_t *c)
 #endif
 
 
-/*
- * Reads as the connection does, except that a CONNECT is rewritten.  While
- * there are too few bytes to tell, they are held back.
- */
+/* reads as the connection does, except that a CONNECT is rewritten */
 
 static ssize_t
 ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
 {
-    u_char             *p;
-    size_t              have, skip;
-    ssize_t             n;
-    ngx_int_t           rc;
     ngx_http_intake_t  *in;
 
     in = ngx_http_intake_get(c);
@@ -404,6 +401,26 @@ ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
     if (in->state == ngx_http_intake_pass) {
         return ngx_http_intake_read(in, buf, size);
     }
+
+    return ngx_http_intake_begin(in, buf, size);
+}
+
+
+/*
+ * Reads what may be the start of a request.  While there are too few bytes to
+ * tell, they are held back.
+ */
+
+static ssize_t
+ngx_http_intake_begin(ngx_http_intake_t *in, u_char *buf, size_t size)
+{
+    u_char            *p;
+    size_t             have, skip;
+    ssize_t            n;
+    ngx_int_t          rc;
+    ngx_connection_t  *c;
+
+    c = in->connection;
 
     for ( ;; ) {
 
@@ -417,7 +434,7 @@ ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
         if (size >= NGX_HTTP_INTAKE_LEN) {
             ngx_memcpy(buf, in->held, have);
             p = buf;
-            n = ngx_http_intake_read(in, buf + have, size - have);
+            n = ngx_http_intake_read(in, p + have, size - have);
 
         } else {
             in->state = ngx_http_intake_start;
@@ -426,21 +443,17 @@ ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
                                      NGX_HTTP_INTAKE_LEN - have);
         }
 
-        if (n == NGX_AGAIN) {
-            return NGX_AGAIN;
+        if (n == 0 && have) {
+
+            /* what there is goes first, the end is read once more */
+
+            in->ready = 1;
+            c->read->ready = 1;
+
+            return ngx_http_intake_deliver(in, buf, size);
         }
 
-        if (n == NGX_ERROR || n == 0) {
-
-            if (n == 0 && have) {
-
-                /* what there is goes first, the end is read once more */
-
-                in->ready = 1;
-                c->read->ready = 1;
-                return ngx_http_intake_deliver(in, buf, size);
-            }
-
+        if (n <= 0) {
             return n;
         }
 
@@ -448,58 +461,65 @@ ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
         skip = ngx_http_intake_skip(in, p, p + have);
         rc = ngx_http_intake_match(in, p + skip, p + have);
 
-        if (rc == NGX_AGAIN) {
-
-            have -= skip;
-            in->nheld = have;
-            ngx_memmove(in->held, p + skip, have);
-
-            if (skip == 0) {
-                continue;
-            }
-
-            /* what is skipped goes on, the rest is held back */
-
-            in->state = ngx_http_intake_start;
-
-            if (p != buf) {
-                skip = ngx_min(skip, size);
-                ngx_memset(buf, LF, skip);
-            }
-
-            if (have) {
-                c->read->ready = 1;
-            }
-
-            return skip;
+        if (rc != NGX_AGAIN) {
+            break;
         }
 
-        if (rc == NGX_ERROR) {
-            ngx_log_error(NGX_LOG_INFO, c->log, 0,
-                          "client sent data after a refused CONNECT");
-            return NGX_ERROR;
-        }
-
-        if (rc == NGX_OK && c->idle && p == buf) {
-            return ngx_http_intake_defer(in, buf, have);
-        }
-
-        in->state = ngx_http_intake_pass;
-
-        if (rc == NGX_OK) {
-            ngx_http_intake_rewrite(in, p + skip);
-        }
-
-        if (p == buf) {
-            in->nheld = 0;
-            return have;
-        }
-
+        have -= skip;
         in->nheld = have;
-        in->ready = 1;
+        ngx_memmove(in->held, p + skip, have);
 
-        return ngx_http_intake_deliver(in, buf, size);
+        if (skip) {
+            return ngx_http_intake_skipped(in, buf, size, skip, p == buf);
+        }
     }
+
+    if (rc == NGX_ERROR) {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                      "client sent data after a refused CONNECT");
+        return NGX_ERROR;
+    }
+
+    if (rc == NGX_OK && c->idle && p == buf) {
+        return ngx_http_intake_defer(in, buf, have);
+    }
+
+    in->state = ngx_http_intake_pass;
+
+    if (rc == NGX_OK) {
+        ngx_http_intake_rewrite(in, p + skip);
+    }
+
+    if (p == buf) {
+        in->nheld = 0;
+        return have;
+    }
+
+    in->nheld = have;
+    in->ready = 1;
+
+    return ngx_http_intake_deliver(in, buf, size);
+}
+
+
+/* lets the parser have what it skips, while the rest is held back */
+
+static ssize_t
+ngx_http_intake_skipped(ngx_http_intake_t *in, u_char *buf, size_t size,
+    size_t skip, ngx_uint_t filled)
+{
+    in->state = ngx_http_intake_start;
+
+    if (!filled) {
+        skip = ngx_min(skip, size);
+        ngx_memset(buf, LF, skip);
+    }
+
+    if (in->nheld) {
+        in->connection->read->ready = 1;
+    }
+
+    return skip;
 }
 
 
@@ -931,7 +951,8 @@ ngx_http_intake_log_error(ngx_log_t *log, u_char *buf, size_t len)
     r = ctx->request;
 
     if (r) {
-        ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
+        ctlcf = ngx_http_get_module_loc_conf(r,
+                                             ngx_http_connect_tunnel_module);
 
         if (!ctlcf->anonymous) {
             p = ngx_snprintf(buf, len, ", client: %V",

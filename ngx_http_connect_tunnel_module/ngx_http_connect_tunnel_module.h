@@ -91,9 +91,17 @@ ngx_http_connect_tunnel_ctx_t *ngx_http_connect_tunnel_get_ctx(
 ngx_int_t ngx_http_connect_tunnel_accept(ngx_http_request_t *r,
     ngx_str_t *authority);
 
-/* called before a request is logged: its credentials must not be */
+/*
+ * Makes the proxy credentials of a CONNECT those that nginx looks at; and
+ * hides them, before the request is logged.
+ */
 
+void ngx_http_connect_tunnel_credentials(ngx_http_request_t *r);
 void ngx_http_connect_tunnel_forget(ngx_http_request_t *r);
+
+/* adds the header and body filters; called in postconfiguration */
+
+void ngx_http_connect_tunnel_filters(void);
 
 /* whether a server takes CONNECT at all */
 
