@@ -835,7 +835,7 @@ ngx_http_connect_tunnel_fail(ngx_http_request_t *r,
     }
 
     ngx_log_error(res->level, r->connection->log, cn ? cn->err : 0,
-                  "tunnel to \"%V\" refused: %V%s%V%s%V",
+                  "tunnel to \"%V\" failed: %V%s%V%s%V",
                   target, &res->token, failed.len ? ", address " : "", &failed,
                   what->len ? ", " : "", what);
 

@@ -184,19 +184,19 @@ for my $case (
 	# refused
 
 	line($t, $port, $line->("denied.example:443"),
-		qr/\[error\].*tunnel to "denied\.example:443" refused: /,
+		qr/\[error\].*tunnel to "denied\.example:443" failed: /,
 		$server, $client, 'denied name');
 	line($t, $port, $line->('127.0.0.3:443'),
-		qr/\[error\].*tunnel to "127\.0\.0\.3:443" refused: /,
+		qr/\[error\].*tunnel to "127\.0\.0\.3:443" failed: /,
 		$server, $client, 'denied address');
 	line($t, $port, $line->("127.0.0.1:$closed"),
-		qr/\[error\].*tunnel to "127\.0\.0\.1:$closed" refused: refu/,
+		qr/\[error\].*tunnel to "127\.0\.0\.1:$closed" failed: refu/,
 		$server, $client, 'refused');
 	line($t, $port, $line->('no.port'),
-		qr/\[info\].*tunnel to "no\.port" refused: bad_request/,
+		qr/\[info\].*tunnel to "no\.port" failed: bad_request/,
 		$server, $client, 'bad request');
 	line($t, $port, $line->($target, headers => [ 'Content-Length: 1' ],
-		early => 'X'), qr/\[info\].*refused: bad_request.*body/,
+		early => 'X'), qr/\[info\].*failed: bad_request.*body/,
 		$server, $client, 'body');
 
 	# ended
@@ -302,7 +302,7 @@ line($t, 8085, connect_request($target, auth => 'nobody:x', headers => [
 line($t, 8086, connect_request('denied.example:8086'),
 	qr/\[warn\].*"denied\.example:8086" would be denied/, 'dry_run', 0,
 	'dry run');
-seen($t, qr/\[error\].*"denied\.example:8086" refused: resolve_/, 'dry_run', 0,
+seen($t, qr/\[error\].*"denied\.example:8086" failed: resolve_/, 'dry_run', 0,
 	'resolve');
 
 # behind a redirect

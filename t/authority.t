@@ -294,7 +294,7 @@ like(refusal(8080, connect_request($authority, version => '1.0',
 	headers => [ 'Transfer-Encoding: chunked' ])), $bad,
 	'chunked, http 1.0');
 
-ok(wait_log($t, 'error.log', qr/refused: bad_request, a body is not allowed/),
+ok(wait_log($t, 'error.log', qr/failed: bad_request, a body is not allowed/),
 	'body error log');
 
 # what stands behind a refused CONNECT is no request

@@ -143,7 +143,7 @@ is(tunnel(8080, "both.example:$p"), '127.0.0.2', 'IPv4 of both families');
 is(tunnel(8087, "both.example:$p"), 'fd00::2', 'IPv6 of both families');
 is(tunnel(8080, "six.example:$p"), 502, 'no address of its family');
 is(tunnel(8087, "127.0.0.1:$p"), 502, 'address of the other family');
-ok(wait_log($t, 'error.log', qr/"six.example:$p" refused: unreachable/),
+ok(wait_log($t, 'error.log', qr/"six.example:$p" failed: unreachable/),
 	'other family logged');
 
 # an address that is not ours

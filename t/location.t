@@ -527,7 +527,7 @@ for my $case (
 ok(wait_log($t, 'error.log',
 	qr/invalid target "other\.example:0": the port is not/),
 	'variable, bad port error log');
-ok(wait_log($t, 'error.log', qr/refused: denied_name, empty "connect_tunnel"/),
+ok(wait_log($t, 'error.log', qr/failed: denied_name, empty "connect_tunnel"/),
 	'variable, unknown error log');
 
 is(tunnel(8121, 'any.example:1'), 'ok', 'literal');

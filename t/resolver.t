@@ -150,7 +150,7 @@ is(logged($t, 8080, "servfail.example:$p"), '502 resolve_failed -',
 	'SERVFAIL');
 is(logged($t, 8080, "refused.example:$p"), '502 resolve_failed -', 'REFUSED');
 ok(wait_log($t, 'error.log', qr/\[error\].*tunnel to "nothing.example:$p" /
-	. qr/refused: resolve_failed, Host not found/), 'failure logged');
+	. qr/failed: resolve_failed, Host not found/), 'failure logged');
 
 # an answer for one of the families only; an error for one is nginx's own
 # resolver's to judge, but there is an end

@@ -178,7 +178,7 @@ is(join(', ', log_lines($t, 'sink')), '', 'no connection to a denied address');
 
 like(head(8080, "127.0.0.1:$p"),
 	qr/^Proxy-Status: .*destination_ip_prohibited/m, 'told to the client');
-ok(wait_log($t, 'error.log', qr/\[error\].*"127.0.0.1:$p" refused: /
+ok(wait_log($t, 'error.log', qr/\[error\].*"127.0.0.1:$p" failed: /
 	. qr/denied_address, address 127.0.0.1:$p, 127.0.0.0\/8/),
 	'address and rule logged');
 
@@ -209,7 +209,7 @@ is(refused($t, 8083, "three.example:$p"), '403 denied_address -',
 	'denied by name');
 is(refused($t, 8083, "alias.example:$p"), '403 denied_address -',
 	'denied by alias');
-ok(wait_log($t, 'error.log', qr/"alias.example:$p" refused: /
+ok(wait_log($t, 'error.log', qr/"alias.example:$p" failed: /
 	. qr/denied_address, .*target_deny_address 127.0.0.3/), 'rule logged');
 
 is(tunnel(8084, "127.0.0.2:$p"), 'from 2', 'allowed out of all');

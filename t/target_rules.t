@@ -256,7 +256,7 @@ is(status(8087, "denied.example:$p", headers => [ 'X-If: 1' ]), 403,
 
 my $rule = 'target_deny deny.example:*';
 
-ok(wait_log($t, $log, qr/\[error\].*\Q"deny.example:$p" refused: denied_name, /
+ok(wait_log($t, $log, qr/\[error\].*\Q"deny.example:$p" failed: denied_name, /
 	. qr/\Q$rule/), 'rule logged');
 
 # dry run
@@ -306,7 +306,7 @@ sub refused {
 
 	my $line = wait_log($t, 'error.log',
 		qr/tunnel to "\Q$canonical\E" refused/);
-	return ($line || '') =~ /refused: (\w+)/ ? $1 : '';
+	return ($line || '') =~ /failed: (\w+)/ ? $1 : '';
 }
 
 ###############################################################################

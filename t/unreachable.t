@@ -100,9 +100,9 @@ sub refused {
 	my ($t, $target) = @_;
 
 	my $line = wait_log($t, 'error.log',
-		qr/\[error\].*tunnel to "\Q$target\E" refused: /);
+		qr/\[error\].*tunnel to "\Q$target\E" failed: /);
 
-	return ($line || '') =~ /refused: (\w+)/ ? $1 : '';
+	return ($line || '') =~ /failed: (\w+)/ ? $1 : '';
 }
 
 ###############################################################################

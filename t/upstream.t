@@ -302,7 +302,7 @@ is(refused($t, 8099, 'unknown.example:1'), '403 denied_name -', 'not in map');
 is(tunnels(8082, 'down.group:1', 3), '222', 'down');
 is(tunnels(8082, 'backup.group:1', 3), '222', 'backup');
 is(refused($t, 8082, 'all_down.group:1'), '502 unreachable -', 'all down');
-ok(wait_log($t, 'error.log', qr/refused: unreachable, no live upstreams/),
+ok(wait_log($t, 'error.log', qr/failed: unreachable, no live upstreams/),
 	'all down, logged');
 
 is(tunnels(8082, 'refused.group:1', 3), '111', 'next server');

@@ -291,7 +291,7 @@ is(refused($t, 8087, 'other.example:443'), '403 denied_name -',
 
 is(refused($t, 8088, 'any.example:1'), '403 denied_address -',
 	'target_deny_address, address');
-ok(wait_log($t, 'error.log', qr/\[error\].*"any.example:1" refused: /
+ok(wait_log($t, 'error.log', qr/\[error\].*"any.example:1" failed: /
 	. qr/denied_address, address 127\.0\.0\.1:\d+, /
 	. qr/target_deny_address 127\.0\.0\.1/), 'target_deny_address, logged');
 is(join('', map { tunnel(8089, 'any.example:1') } 1 .. 4), '1111',
