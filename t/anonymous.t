@@ -245,7 +245,7 @@ write_all($s, connect_request('denied.example:1'));
 read_all($s);
 seen($t, qr!\[error\].*/missing/first" failed!, 'anonymous', 1, 'GET in front',
 	qr!GET /missing/first!);
-seen($t, qr/\[error\].*"denied\.example:1" refused/, 'anonymous', 0,
+seen($t, qr/\[error\].*"denied\.example:1" failed/, 'anonymous', 0,
 	'CONNECT behind GET');
 
 # two of CONNECT, and one that fails in its header
@@ -273,16 +273,16 @@ line($t, 8080, "GET /missing/next HTTP/1.0\x0d\x0a\x0d\x0a",
 # levels of locations
 
 line($t, 8082, connect_request('denied.example:8082'),
-	qr/\[error\].*"denied\.example:8082" refused/, 'location', 0,
+	qr/\[error\].*"denied\.example:8082" failed/, 'location', 0,
 	'on in location');
 line($t, 8082, connect_request('bad-request'),
-	qr/\[info\].*"bad-request" refused/, 'location', 1,
+	qr/\[info\].*"bad-request" failed/, 'location', 1,
 	'off in server, before location');
 line($t, 8083, connect_request('denied.example:8083'),
-	qr/\[error\].*"denied\.example:8083" refused/, 'location_off', 1,
+	qr/\[error\].*"denied\.example:8083" failed/, 'location_off', 1,
 	'off in location');
 line($t, 8083, connect_request('bad-request'),
-	qr/\[info\].*"bad-request" refused.*location_off/, 'location_off', 0,
+	qr/\[info\].*"bad-request" failed.*location_off/, 'location_off', 0,
 	'on in http, before location');
 
 # other modules
@@ -308,7 +308,7 @@ seen($t, qr/\[error\].*"denied\.example:8086" failed: resolve_/, 'dry_run', 0,
 # behind a redirect
 
 line($t, 8087, connect_request('denied.example:8087'),
-	qr/\[error\].*"denied\.example:8087" refused/, 'pages', 0,
+	qr/\[error\].*"denied\.example:8087" failed/, 'pages', 0,
 	'before error_page');
 seen($t, qr!\[error\].*open\(\) .*/nosuch\.html" failed!, 'pages', 0,
 	'error_page');

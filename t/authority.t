@@ -227,7 +227,7 @@ ok(wait_log($t, 'tunnel.log',
 	qr!^CONNECT \Q$user\E HTTP/1\.1\|400\|bad_request\|-\|!),
 	'bad authority log');
 ok(wait_log($t, 'error.log', qr/\[info\] .*tunnel\ to\ "name\.example:0"
-	\ refused:\ bad_request,\ the\ port\ is\ not/x), 'bad authority error log');
+	\ failed:\ bad_request,\ the\ port\ is\ not/x), 'bad authority error log');
 
 # the Host header does not matter
 

@@ -305,7 +305,7 @@ sub refused {
 	status($proxy, $target);
 
 	my $line = wait_log($t, 'error.log',
-		qr/tunnel to "\Q$canonical\E" refused/);
+		qr/tunnel to "\Q$canonical\E" failed/);
 	return ($line || '') =~ /failed: (\w+)/ ? $1 : '';
 }
 
