@@ -12,6 +12,8 @@
 static ngx_int_t ngx_http_connect_tunnel_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx);
+static void ngx_http_connect_tunnel_no_success(ngx_http_request_t *r,
+    ngx_uint_t status);
 static void ngx_http_connect_tunnel_authenticate(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx);
 static ngx_int_t ngx_http_connect_tunnel_proxy_status(ngx_http_request_t *r,
@@ -176,8 +178,12 @@ ngx_http_connect_tunnel_header_filter(ngx_http_request_t *r)
 
     if (ctx == NULL) {
 
-        if (r->headers_out.status >= NGX_HTTP_BAD_REQUEST) {
-            ngx_http_connect_tunnel_intake_restore(r);
+        if (ngx_http_connect_tunnel_intake_restore(r)) {
+            r->keepalive = 0;
+
+            if (r->headers_out.status < NGX_HTTP_SPECIAL_RESPONSE) {
+                ngx_http_connect_tunnel_no_success(r, NGX_HTTP_BAD_REQUEST);
+            }
         }
 
         return ngx_http_next_header_filter(r);
@@ -216,7 +222,6 @@ static ngx_int_t
 ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx)
 {
-    ngx_uint_t         status;
     ngx_connection_t  *c;
 
     c = r->connection;
@@ -226,21 +231,10 @@ ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
 
     } else if (r->headers_out.status < NGX_HTTP_SPECIAL_RESPONSE) {
 
-        /*
-         * "return 200" or "error_page 403 =200": to the client any 2xx is a
-         * tunnel, and the page the first bytes of its target
-         */
-
-        status = (ctx->result == NGX_TUNNEL_NO_RESULT)
-                 ? NGX_HTTP_FORBIDDEN : ngx_tunnel_result(ctx->result)->status;
-
-        ngx_log_error(NGX_LOG_WARN, c->log, 0,
-                      "status %ui of a response to CONNECT is changed to %ui",
-                      r->headers_out.status, status);
-
-        r->headers_out.status = status;
-        ngx_str_null(&r->headers_out.status_line);
-        r->err_status = status;
+        ngx_http_connect_tunnel_no_success(r,
+                           (ctx->result == NGX_TUNNEL_NO_RESULT)
+                           ? NGX_HTTP_FORBIDDEN
+                           : ngx_tunnel_result(ctx->result)->status);
     }
 
     if (r->headers_out.status == 425) {
@@ -269,6 +263,24 @@ ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
     }
 
     return ngx_http_connect_tunnel_proxy_status(r, ctx);
+}
+
+
+/*
+ * "return 200" or "error_page 403 =200": to the client any 2xx is a tunnel,
+ * and the page the first bytes of its target
+ */
+
+static void
+ngx_http_connect_tunnel_no_success(ngx_http_request_t *r, ngx_uint_t status)
+{
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                  "status %ui of a response to CONNECT is changed to %ui",
+                  r->headers_out.status, status);
+
+    r->headers_out.status = status;
+    ngx_str_null(&r->headers_out.status_line);
+    r->err_status = status;
 }
 
 

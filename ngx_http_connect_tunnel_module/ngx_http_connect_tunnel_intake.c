@@ -80,7 +80,7 @@ static ssize_t ngx_http_intake_skipped(ngx_http_intake_t *in, u_char *buf,
 static ssize_t ngx_http_intake_read(ngx_http_intake_t *in, u_char *buf,
     size_t size);
 static ssize_t ngx_http_intake_defer(ngx_http_intake_t *in, u_char *buf,
-    size_t have);
+    size_t have, size_t size);
 static ssize_t ngx_http_intake_deliver(ngx_http_intake_t *in, u_char *buf,
     size_t size);
 static ngx_int_t ngx_http_intake_match(ngx_http_intake_t *in, u_char *p,
@@ -418,9 +418,18 @@ ngx_http_intake_begin(ngx_http_intake_t *in, u_char *buf, size_t size)
     size_t             have, skip;
     ssize_t            n;
     ngx_int_t          rc;
+    ngx_uint_t         defer;
     ngx_connection_t  *c;
 
     c = in->connection;
+
+    /* what is read by the keepalive handler comes behind a line break */
+
+    defer = (c->data == in->hc && in->state == ngx_http_intake_start);
+
+    if (defer && size > NGX_HTTP_INTAKE_LEN) {
+        size--;
+    }
 
     for ( ;; ) {
 
@@ -480,8 +489,8 @@ ngx_http_intake_begin(ngx_http_intake_t *in, u_char *buf, size_t size)
         return NGX_ERROR;
     }
 
-    if (rc == NGX_OK && c->idle && p == buf) {
-        return ngx_http_intake_defer(in, buf, have);
+    if (rc == NGX_OK && defer && p == buf) {
+        return ngx_http_intake_defer(in, buf, have, size);
     }
 
     in->state = ngx_http_intake_pass;
@@ -535,7 +544,7 @@ ngx_http_intake_read(ngx_http_intake_t *in, u_char *buf, size_t size)
     c = in->connection;
     b = in->stash;
 
-    if (b == NULL) {
+    if (b == NULL || b->pos == b->last) {
         return in->recv(c, buf, size);
     }
 
@@ -543,11 +552,7 @@ ngx_http_intake_read(ngx_http_intake_t *in, u_char *buf, size_t size)
     ngx_memcpy(buf, b->pos, n);
     b->pos += n;
 
-    if (b->pos == b->last) {
-        (void) ngx_pfree(c->pool, b->start);
-        in->stash = NULL;
-
-    } else {
+    if (b->pos != b->last) {
         c->read->ready = 1;
     }
 
@@ -562,21 +567,28 @@ ngx_http_intake_read(ngx_http_intake_t *in, u_char *buf, size_t size)
  */
 
 static ssize_t
-ngx_http_intake_defer(ngx_http_intake_t *in, u_char *buf, size_t have)
+ngx_http_intake_defer(ngx_http_intake_t *in, u_char *buf, size_t have,
+    size_t size)
 {
     ngx_buf_t         *b;
     ngx_connection_t  *c;
 
     c = in->connection;
 
-    b = ngx_create_temp_buf(c->pool, have);
-    if (b == NULL) {
-        return NGX_ERROR;
+    b = in->stash;
+
+    if (b == NULL || (size_t) (b->end - b->start) < have) {
+        b = ngx_create_temp_buf(c->pool, size);
+        if (b == NULL) {
+            return NGX_ERROR;
+        }
+
+        in->stash = b;
     }
 
+    b->pos = b->start;
     b->last = ngx_cpymem(b->pos, buf, have);
 
-    in->stash = b;
     in->nheld = 0;
 
     buf[0] = LF;
@@ -643,14 +655,14 @@ ngx_http_intake_match(ngx_http_intake_t *in, u_char *p, u_char *last)
 static size_t
 ngx_http_intake_skip(ngx_http_intake_t *in, u_char *p, u_char *last)
 {
-    u_char  *start, *lf;
+    u_char  *start;
     size_t   len;
 
     static u_char  v2[] = "\r\n\r\n\0\r\nQUIT\n";
 
     start = p;
 
-    if (in->state == ngx_http_intake_first) {
+    if (in->state == ngx_http_intake_first && in->hc->proxy_protocol) {
 
         len = last - p;
 
@@ -659,8 +671,14 @@ ngx_http_intake_skip(ngx_http_intake_t *in, u_char *p, u_char *last)
             p = ngx_min(p + len, last);
 
         } else if (len > 6 && ngx_memcmp(p, "PROXY ", 6) == 0) {
-            lf = ngx_strlchr(p, last, LF);
-            p = lf ? lf + 1 : last;
+
+            for (p += 6; p < last; p++) {
+
+                if (p[-1] == CR && p[0] == LF) {
+                    p++;
+                    break;
+                }
+            }
         }
     }
 
@@ -719,6 +737,21 @@ ngx_http_intake_post_read_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
+    if (ngx_memcmp(r->request_line.data, ngx_http_intake_tunnel,
+                   NGX_HTTP_INTAKE_LEN)
+        != 0
+        && ngx_memcmp(r->request_line.data, ngx_http_intake_connect,
+                      NGX_HTTP_INTAKE_LEN)
+           != 0)
+    {
+        /* it is another request that was read */
+
+        in->connect = 0;
+        ngx_http_intake_restore_server(in);
+
+        return NGX_DECLINED;
+    }
+
     /* the path without its slash; arguments and all */
 
     authority.data = r->unparsed_uri.data + 1;
@@ -772,20 +805,24 @@ ngx_http_intake_log_handler(ngx_http_request_t *r)
 }
 
 
-void
+ngx_uint_t
 ngx_http_connect_tunnel_intake_restore(ngx_http_request_t *r)
 {
     ngx_http_intake_t  *in;
 
     if (r != r->main || r->stream) {
-        return;
+        return 0;
     }
 
     in = ngx_http_intake_get(r->connection);
 
-    if (in && in->connect) {
-        ngx_http_intake_restore(in, r);
+    if (in == NULL || !in->connect) {
+        return 0;
     }
+
+    ngx_http_intake_restore(in, r);
+
+    return 1;
 }
 
 

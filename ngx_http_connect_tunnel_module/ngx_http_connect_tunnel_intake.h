@@ -24,10 +24,10 @@ void ngx_http_connect_tunnel_intake_listen(ngx_cycle_t *cycle);
 
 /*
  * Gives a request that failed before the first phase its CONNECT back; called
- * when its response header is about to be made.
+ * when its response header is about to be made.  Returns whether it was one.
  */
 
-void ngx_http_connect_tunnel_intake_restore(ngx_http_request_t *r);
+ngx_uint_t ngx_http_connect_tunnel_intake_restore(ngx_http_request_t *r);
 
 /* the connection is no longer read as HTTP */
 

@@ -32,6 +32,7 @@ static void ngx_http_connect_tunnel_connected(ngx_tunnel_connect_t *cn,
 static void ngx_http_connect_tunnel_check_client(ngx_http_request_t *r);
 static ngx_int_t ngx_http_connect_tunnel_fail(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx, ngx_tunnel_result_e result);
+static void ngx_http_connect_tunnel_begin(ngx_http_request_t *r);
 static void ngx_http_connect_tunnel_establish(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx);
 static void ngx_http_connect_tunnel_flush(ngx_http_request_t *r);
@@ -385,7 +386,9 @@ ngx_http_connect_tunnel_find_config_phase(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t       *ctx;
     ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
-    if (r->method != NGX_HTTP_CONNECT || r != r->main || r->err_status) {
+    if (r->method != NGX_HTTP_CONNECT || r != r->main || r->err_status
+        || r->post_action)
+    {
         return ngx_http_core_find_config_phase(r, ph);
     }
 
@@ -441,7 +444,7 @@ ngx_http_connect_tunnel_precontent_handler(ngx_http_request_t *r)
     ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
     if (r->method != NGX_HTTP_CONNECT || r != r->main || r->err_status
-        || ngx_http_connect_tunnel_get_ctx(r) == NULL)
+        || r->post_action || ngx_http_connect_tunnel_get_ctx(r) == NULL)
     {
         return NGX_DECLINED;
     }
@@ -658,8 +661,14 @@ ngx_http_connect_tunnel_connect(ngx_http_request_t *r,
     }
 
     if (rc == NGX_TUNNEL_OK) {
+
+        /* a tunnel may end at once, and not while a phase has the request */
+
         r->main->count++;
-        ngx_http_connect_tunnel_establish(r, ctx);
+        r->read_event_handler = ngx_http_connect_tunnel_check_client;
+        r->write_event_handler = ngx_http_connect_tunnel_begin;
+
+        ngx_post_event(r->connection->write, &ngx_posted_events);
 
         return NGX_DONE;
     }
@@ -685,6 +694,16 @@ ngx_http_connect_tunnel_balancer(ngx_http_request_t *r,
     u->conf = &ctmcf->upstream;
     u->upstream = uscf;
     u->peer.start_time = ngx_current_msec;
+
+    /* balancers that measure find no response here */
+
+    u->state = ngx_pcalloc(r->pool, sizeof(ngx_http_upstream_state_t));
+    if (u->state == NULL) {
+        return NGX_ERROR;
+    }
+
+    u->state->connect_time = (ngx_msec_t) -1;
+    u->state->header_time = (ngx_msec_t) -1;
 
     if (uscf->peer.init(r, uscf) != NGX_OK) {
         return NGX_ERROR;
@@ -840,6 +859,13 @@ ngx_http_connect_tunnel_fail(ngx_http_request_t *r,
                   what->len ? ", " : "", what);
 
     return res->status;
+}
+
+
+static void
+ngx_http_connect_tunnel_begin(ngx_http_request_t *r)
+{
+    ngx_http_connect_tunnel_establish(r, ngx_http_connect_tunnel_get_ctx(r));
 }
 
 

@@ -38,6 +38,7 @@ static ngx_uint_t ngx_tunnel_connect_again(ngx_tunnel_connect_t *cn,
 static ngx_int_t ngx_tunnel_connect_address(ngx_tunnel_connect_t *cn,
     ngx_addr_t *addr);
 static ngx_int_t ngx_tunnel_connect_balanced(ngx_tunnel_connect_t *cn);
+static void ngx_tunnel_connect_discard(ngx_connection_t *c);
 static ngx_uint_t ngx_tunnel_connect_next_peer(ngx_tunnel_connect_t *cn,
     ngx_uint_t why, ngx_uint_t state);
 static ngx_int_t ngx_tunnel_connect_allowed(ngx_tunnel_connect_t *cn,
@@ -594,16 +595,22 @@ ngx_tunnel_connect_balanced(ngx_tunnel_connect_t *cn)
         cn->taken = 1;
 
         if (pc->connection) {
-
-            /* one that the group keeps alive for another protocol */
-
-            ngx_close_connection(pc->connection);
+            ngx_tunnel_connect_discard(pc->connection);
             pc->connection = NULL;
         }
 
+        /* the name may be in memory that is shared, and go with the peer */
+
         addr.sockaddr = pc->sockaddr;
         addr.socklen = pc->socklen;
-        addr.name = *pc->name;
+        addr.name.len = pc->name->len;
+        addr.name.data = ngx_pstrdup(cn->pool, pc->name);
+
+        if (addr.name.data == NULL) {
+            ngx_tunnel_connect_failed(cn, NGX_TUNNEL_INTERNAL, NGX_ENOMEM,
+                                      NULL);
+            return cn->result;
+        }
 
         rc = ngx_tunnel_connect_address(cn, &addr);
 
@@ -628,6 +635,32 @@ ngx_tunnel_connect_balanced(ngx_tunnel_connect_t *cn)
     } while (ngx_tunnel_connect_next_peer(cn, NGX_TUNNEL_NEXT_ERROR, state));
 
     return cn->result;
+}
+
+
+/* closes a connection that a group keeps alive for another protocol */
+
+static void
+ngx_tunnel_connect_discard(ngx_connection_t *c)
+{
+    ngx_pool_t  *pool;
+
+#if (NGX_SSL)
+    if (c->ssl) {
+        c->ssl->no_wait_shutdown = 1;
+        c->ssl->no_send_shutdown = 1;
+
+        (void) ngx_ssl_shutdown(c);
+    }
+#endif
+
+    pool = c->pool;
+
+    ngx_close_connection(c);
+
+    if (pool) {
+        ngx_destroy_pool(pool);
+    }
 }
 
 
@@ -721,10 +754,20 @@ ngx_tunnel_connect_peer(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
                       at->peer.name);
 
         result = ngx_tunnel_connect_error(err);
+
+        if (err == EADDRNOTAVAIL
+            && at->peer.sockaddr->sa_family == AF_INET6
+            && at->peer.local == NULL)
+        {
+            /* a machine without an IPv6 address, and not one out of ports */
+
+            result = NGX_TUNNEL_UNREACHABLE;
+        }
+
         ngx_tunnel_connect_failed(cn, result, err, at->peer.name);
 
         return (result == NGX_TUNNEL_MACHINE_LIMIT
-                || result == NGX_TUNNEL_INTERNAL)
+                || (result == NGX_TUNNEL_INTERNAL && at->peer.local))
                ? NGX_ERROR : NGX_DECLINED;
     }
 
