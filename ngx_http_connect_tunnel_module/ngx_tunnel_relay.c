@@ -18,6 +18,14 @@
 
 #define NGX_TUNNEL_MAX_FREE_BUFS    16
 
+/*
+ * When an end has gone, what is on its way to the other is waited for: how
+ * often is looked, and for how long, msec
+ */
+
+#define NGX_TUNNEL_LINGER_TICK      200
+#define NGX_TUNNEL_LINGER_TIMEOUT   60000
+
 /* nginx waits for timers, so an untimed tunnel keeps one to stay alive */
 
 #define NGX_TUNNEL_NO_TIMEOUT       3600000
@@ -37,6 +45,7 @@ static ngx_uint_t ngx_tunnel_socket_is_reset(ngx_connection_t *c);
 #endif
 static ngx_int_t ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e);
 static void ngx_tunnel_socket_reset(ngx_tunnel_end_t *e);
+static ngx_uint_t ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e);
 
 static void ngx_tunnel_relay_handler(ngx_event_t *ev);
 static void ngx_tunnel_relay_timer_handler(ngx_event_t *ev);
@@ -51,6 +60,10 @@ static ngx_int_t ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay,
 static ngx_uint_t ngx_tunnel_relay_gone(ngx_tunnel_end_t *e);
 static ngx_tunnel_reason_e ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *e);
+static void ngx_tunnel_relay_drop(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *from);
+static void ngx_tunnel_relay_linger(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *e);
 static ngx_int_t ngx_tunnel_relay_events(ngx_tunnel_end_t *e);
 static void ngx_tunnel_relay_done(ngx_tunnel_relay_t *relay,
     ngx_tunnel_reason_e reason);
@@ -61,7 +74,8 @@ const ngx_tunnel_end_ops_t  ngx_tunnel_end_socket = {
     ngx_tunnel_socket_recv,
     ngx_tunnel_socket_send,
     ngx_tunnel_socket_shutdown,
-    ngx_tunnel_socket_reset
+    ngx_tunnel_socket_reset,
+    ngx_tunnel_socket_unsent
 };
 
 
@@ -262,6 +276,23 @@ ngx_tunnel_socket_reset(ngx_tunnel_end_t *e)
 }
 
 
+static ngx_uint_t
+ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e)
+{
+#if defined TIOCOUTQ
+
+    int  n;
+
+    return ioctl(e->connection->fd, TIOCOUTQ, &n) == 0 && n > 0;
+
+#else
+
+    return 0;
+
+#endif
+}
+
+
 void
 ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 {
@@ -362,6 +393,13 @@ ngx_tunnel_relay_process(ngx_tunnel_relay_t *relay)
     }
 
     if (reason == NGX_TUNNEL_NO_REASON && client->shut && target->shut) {
+
+        /* of one that has gone, the timer knows when */
+
+        if (client->gone || target->gone) {
+            return;
+        }
+
         reason = NGX_TUNNEL_COMPLETED;
     }
 
@@ -385,6 +423,12 @@ ngx_tunnel_relay_timer_handler(ngx_event_t *ev)
     ngx_tunnel_relay_t  *relay;
 
     relay = ev->data;
+
+    if (relay->client.gone || relay->target.gone) {
+        ngx_tunnel_relay_linger(relay, relay->client.gone ? &relay->client
+                                                          : &relay->target);
+        return;
+    }
 
     if (relay->policy->idle_timeout == 0) {
         ngx_add_timer(ev, NGX_TUNNEL_NO_TIMEOUT);
@@ -427,6 +471,10 @@ ngx_tunnel_relay_flow(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 
         if (from->eof) {
 
+            if (to->gone) {
+                from->shut = 1;
+            }
+
             if (!from->shut) {
                 rc = to->ops->shutdown(to);
 
@@ -437,7 +485,7 @@ ngx_tunnel_relay_flow(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
                 from->shut = (rc == NGX_OK);
             }
 
-            return ngx_tunnel_relay_gone(from)
+            return !from->gone && ngx_tunnel_relay_gone(from)
                    ? ngx_tunnel_relay_broken(relay, from)
                    : NGX_TUNNEL_NO_REASON;
         }
@@ -488,6 +536,11 @@ ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     }
 
     from->received += n;
+
+    if (to->gone) {
+        return NGX_TUNNEL_NO_REASON;
+    }
+
     relay->active = ngx_current_msec;
 
     if (from == &relay->target && relay->first_byte == 0) {
@@ -634,6 +687,22 @@ ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
 
     other = (e == &relay->client) ? &relay->target : &relay->client;
 
+    if (e->eof && (e->pos != e->last || other->ops->unsent(other))) {
+
+        /* a reset would take what the other end has not got yet */
+
+        if (!e->gone) {
+            e->gone = 1;
+            relay->active = ngx_current_msec;
+
+            ngx_add_timer(&relay->timer, NGX_TUNNEL_LINGER_TICK);
+        }
+
+        ngx_tunnel_relay_drop(relay, other);
+
+        return NGX_TUNNEL_NO_REASON;
+    }
+
     other->ops->reset(other);
 
     if (e == &relay->client) {
@@ -641,6 +710,44 @@ ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
     }
 
     return e->eof ? NGX_TUNNEL_TARGET_CLOSED : NGX_TUNNEL_TARGET_RESET;
+}
+
+
+/* forgets the bytes of an end that nobody will get */
+
+static void
+ngx_tunnel_relay_drop(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
+{
+    from->pos = from->last;
+
+    if (from->buf) {
+        ngx_free(from->buf);
+        from->buf = NULL;
+    }
+}
+
+
+/* an end has gone: ends the tunnel when the other one has got everything */
+
+static void
+ngx_tunnel_relay_linger(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
+{
+    ngx_tunnel_reason_e  reason;
+
+    if (ngx_current_msec - relay->active >= NGX_TUNNEL_LINGER_TIMEOUT) {
+        reason = (e == &relay->client) ? NGX_TUNNEL_CLIENT_CLOSED
+                                       : NGX_TUNNEL_TARGET_CLOSED;
+
+    } else {
+        reason = ngx_tunnel_relay_broken(relay, e);
+    }
+
+    if (reason != NGX_TUNNEL_NO_REASON) {
+        ngx_tunnel_relay_done(relay, reason);
+        return;
+    }
+
+    ngx_add_timer(&relay->timer, NGX_TUNNEL_LINGER_TICK);
 }
 
 

@@ -56,7 +56,8 @@ typedef struct ngx_tunnel_end_s  ngx_tunnel_end_t;
  * How an end is read, written and half closed.  recv and send return as those
  * of a connection; shutdown ends the sending half and returns NGX_OK,
  * NGX_AGAIN if it is to be called again on a write event, or NGX_ERROR; reset
- * has the next close be an abort.
+ * has the next close be an abort; unsent tells whether an abort would take
+ * bytes that were sent and have not arrived.
  */
 
 typedef struct {
@@ -66,6 +67,7 @@ typedef struct {
                                  size_t size);
     ngx_int_t               (*shutdown)(ngx_tunnel_end_t *e);
     void                    (*reset)(ngx_tunnel_end_t *e);
+    ngx_uint_t              (*unsent)(ngx_tunnel_end_t *e);
 } ngx_tunnel_end_ops_t;
 
 extern const ngx_tunnel_end_ops_t  ngx_tunnel_end_socket;
@@ -86,6 +88,7 @@ struct ngx_tunnel_end_s {
 
     unsigned                      eof:1;         /* has ended its sending */
     unsigned                      shut:1;        /* eof is passed on */
+    unsigned                      gone:1;        /* and cannot be sent to */
 };
 
 
