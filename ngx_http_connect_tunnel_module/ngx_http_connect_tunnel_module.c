@@ -436,20 +436,44 @@ ngx_http_connect_tunnel_find_config_phase(ngx_http_request_t *r,
 }
 
 
-/* as the last one before the content phase, and first in it */
+/*
+ * The first one of its phase: try_files and mirror have nothing to do with a
+ * CONNECT.
+ */
 
 static ngx_int_t
 ngx_http_connect_tunnel_precontent_handler(ngx_http_request_t *r)
 {
+    ngx_http_connect_tunnel_ctx_t       *ctx;
     ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
     if (r->method != NGX_HTTP_CONNECT || r != r->main || r->err_status
-        || r->post_action || ngx_http_connect_tunnel_get_ctx(r) == NULL)
+        || r->post_action)
     {
         return NGX_DECLINED;
     }
 
+    ctx = ngx_http_connect_tunnel_get_ctx(r);
+
+    if (ctx == NULL || ctx->refuse != NGX_TUNNEL_NO_RESULT) {
+        return NGX_DECLINED;
+    }
+
     ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
+
+    if (ctlcf->enable && r->http_version < ctlcf->min_version) {
+
+        /* a named location is not found by its configuration phase */
+
+        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_BAD_VERSION);
+    }
+
+    if (!ctlcf->enable && ctx->result != NGX_TUNNEL_NO_RESULT) {
+
+        /* the page of an error */
+
+        return NGX_DECLINED;
+    }
 
     if (!ctlcf->enable) {
 
@@ -476,6 +500,11 @@ ngx_http_connect_tunnel_handler(ngx_http_request_t *r)
     ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
 
     uscf = ctlcf->upstream;
+
+    /* an attempt before this one has failed */
+
+    ctx->connect = NULL;
+    ngx_str_null(&ctx->failed);
 
     if (ctlcf->target) {
         rc = ngx_http_connect_tunnel_eval(r, ctx, &uscf);
@@ -796,11 +825,12 @@ ngx_http_connect_tunnel_connected(ngx_tunnel_connect_t *cn,
 static void
 ngx_http_connect_tunnel_check_client(ngx_http_request_t *r)
 {
-    char               buf[1];
-    ssize_t            n;
-    ngx_err_t          err;
-    ngx_event_t       *rev;
-    ngx_connection_t  *c;
+    char                            buf[1];
+    ssize_t                         n;
+    ngx_err_t                       err;
+    ngx_event_t                    *rev;
+    ngx_connection_t               *c;
+    ngx_http_connect_tunnel_ctx_t  *ctx;
 
     c = r->connection;
     rev = c->read;
@@ -813,6 +843,9 @@ ngx_http_connect_tunnel_check_client(ngx_http_request_t *r)
 
         ngx_log_error(NGX_LOG_INFO, c->log, err,
                       "client prematurely closed connection");
+
+        ctx = ngx_http_connect_tunnel_get_ctx(r);
+        ngx_tunnel_connect_cancel(ctx->connect);
 
         ngx_http_finalize_request(r, NGX_HTTP_CLIENT_CLOSED_REQUEST);
         return;

@@ -51,6 +51,7 @@ static void ngx_tunnel_connect_timer_handler(ngx_event_t *ev);
 static void ngx_tunnel_connect_timer(ngx_tunnel_connect_t *cn);
 static void ngx_tunnel_connect_win(ngx_tunnel_connect_t *cn,
     ngx_tunnel_attempt_t *at);
+static void ngx_tunnel_connect_won_handler(ngx_event_t *ev);
 static void ngx_tunnel_connect_close(ngx_tunnel_connect_t *cn,
     ngx_tunnel_attempt_t *at);
 static ngx_tunnel_result_e ngx_tunnel_connect_error(ngx_err_t err);
@@ -162,9 +163,7 @@ ngx_tunnel_connect_cleanup(void *data)
 {
     ngx_tunnel_connect_t  *cn = data;
 
-    cn->done = 1;
-
-    ngx_tunnel_connect_abort(cn);
+    ngx_tunnel_connect_cancel(cn);
 
     /* a balancer counts connections until the tunnel has ended */
 
@@ -172,6 +171,15 @@ ngx_tunnel_connect_cleanup(void *data)
         cn->taken = 0;
         cn->balancer->free(cn->balancer, cn->balancer->data, 0);
     }
+}
+
+
+void
+ngx_tunnel_connect_cancel(ngx_tunnel_connect_t *cn)
+{
+    cn->done = 1;
+
+    ngx_tunnel_connect_abort(cn);
 }
 
 
@@ -924,6 +932,9 @@ ngx_tunnel_connect_win(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
 
     c = at->peer.connection;
 
+    c->read->handler = ngx_tunnel_connect_won_handler;
+    c->write->handler = ngx_tunnel_connect_won_handler;
+
     c->log = cn->log;
     c->read->log = cn->log;
     c->write->log = cn->log;
@@ -934,6 +945,18 @@ ngx_tunnel_connect_win(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
     cn->connect_time = ngx_current_msec - cn->start;
 
     at->peer.connection = NULL;
+}
+
+
+/* until there is a relay, events are only noted, in their flags */
+
+static void
+ngx_tunnel_connect_won_handler(ngx_event_t *ev)
+{
+    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && ev->active) {
+        (void) ngx_del_event(ev, ev->write ? NGX_WRITE_EVENT : NGX_READ_EVENT,
+                             0);
+    }
 }
 
 

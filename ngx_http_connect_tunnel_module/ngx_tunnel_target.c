@@ -209,7 +209,8 @@ ngx_tunnel_target_name(ngx_tunnel_target_t *t, u_char *data, size_t len)
 static const char *
 ngx_tunnel_target_inet6(ngx_tunnel_target_t *t, u_char *data, size_t len)
 {
-    u_char  *p, text[INET6_ADDRSTRLEN];
+    u_char          *p, text[INET6_ADDRSTRLEN];
+    struct in_addr   in;
 
     if (len < sizeof(text)) {
         ngx_cpystrn(text, data, len + 1);
@@ -220,6 +221,23 @@ ngx_tunnel_target_inet6(ngx_tunnel_target_t *t, u_char *data, size_t len)
         || inet_pton(AF_INET6, (char *) text, &t->addr.in6) != 1)
     {
         return "the IPv6 address is invalid";
+    }
+
+    if (IN6_IS_ADDR_V4MAPPED(&t->addr.in6)) {
+
+        /* RFC 4291 2.5.5.2: it is the IPv4 address, also to the rules */
+
+        ngx_memcpy(&in, &t->addr.in6.s6_addr[12], 4);
+
+        t->family = AF_INET;
+        t->addr.in = in;
+
+        (void) inet_ntop(AF_INET, &in, (char *) text, sizeof(text));
+
+        t->host.data = t->buf;
+        t->host.len = ngx_sprintf(t->buf, "%s", text) - t->buf;
+
+        return NULL;
     }
 
     /* a valid address always fits, brackets and all */

@@ -25,7 +25,8 @@
 /*
  * A target in canonical form: a name in lower case and without a trailing
  * dot, an IPv4 address as a dotted quad, an IPv6 address as RFC 5952 has it
- * and in brackets.  The strings point into buf, which the owner keeps.
+ * and in brackets, an IPv4-mapped one as the IPv4 address.  The strings point
+ * into buf, which the owner keeps.
  */
 
 typedef struct {

@@ -215,8 +215,8 @@ static const unit_target_t  unit_target_cases[] = {
       "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]", 65535, AF_INET6 },
     { "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535", NULL,
       "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]", 65535, AF_INET6 },
-    { "[::ffff:127.0.0.1]:443", NULL, "[::ffff:127.0.0.1]", 443, AF_INET6 },
-    { "[::FFFF:7f00:1]:443", NULL, "[::ffff:127.0.0.1]", 443, AF_INET6 },
+    { "[::ffff:127.0.0.1]:443", NULL, "127.0.0.1", 443, AF_INET },
+    { "[::FFFF:7f00:1]:443", NULL, "127.0.0.1", 443, AF_INET },
     { "[64:ff9b::127.0.0.1]:443", NULL, "[64:ff9b::7f00:1]", 443, AF_INET6 },
     { "[::127.0.0.1]:443", NULL, "[::127.0.0.1]", 443, AF_INET6 },
 
@@ -766,6 +766,13 @@ unit_target_expected(const u_char *data, size_t len)
 
         if (inet_pton(AF_INET6, host + 1, addr) != 1) {
             return NULL;
+        }
+
+        if (memcmp(addr, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0) {
+            inet_ntop(AF_INET, (char *) addr + 12, text, 64);
+            sprintf(text + strlen(text), ":%lu", number);
+
+            return text;
         }
 
         text[0] = '[';
