@@ -57,11 +57,11 @@ static ngx_tunnel_reason_e ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, ngx_tunnel_end_t *to);
 static ngx_int_t ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, u_char *data, size_t len);
+static void ngx_tunnel_relay_release(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *from);
 static ngx_uint_t ngx_tunnel_relay_gone(ngx_tunnel_end_t *e);
 static ngx_tunnel_reason_e ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *e);
-static void ngx_tunnel_relay_drop(ngx_tunnel_relay_t *relay,
-    ngx_tunnel_end_t *from);
 static void ngx_tunnel_relay_linger(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *e);
 static ngx_int_t ngx_tunnel_relay_events(ngx_tunnel_end_t *e);
@@ -574,9 +574,7 @@ static ngx_tunnel_reason_e
 ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     ngx_tunnel_end_t *to)
 {
-    ssize_t               n;
-    ngx_tunnel_buf_t     *buf;
-    ngx_tunnel_worker_t  *w;
+    ssize_t  n;
 
     while (from->pos != from->last) {
 
@@ -599,21 +597,7 @@ ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
         relay->active = ngx_current_msec;
     }
 
-    buf = from->buf;
-
-    if (buf) {
-        from->buf = NULL;
-        w = relay->worker;
-
-        if (w->nfree < NGX_TUNNEL_MAX_FREE_BUFS) {
-            buf->next = w->free;
-            w->free = buf;
-            w->nfree++;
-
-        } else {
-            ngx_free(buf);
-        }
-    }
+    ngx_tunnel_relay_release(relay, from);
 
     return NGX_TUNNEL_NO_REASON;
 }
@@ -647,6 +631,36 @@ ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     from->last = ngx_cpymem(from->pos, data, len);
 
     return NGX_OK;
+}
+
+
+/* nothing waits any more, sent or given up: the buffer goes back */
+
+static void
+ngx_tunnel_relay_release(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
+{
+    ngx_tunnel_buf_t     *buf;
+    ngx_tunnel_worker_t  *w;
+
+    from->pos = from->last;
+
+    buf = from->buf;
+
+    if (buf == NULL) {
+        return;
+    }
+
+    from->buf = NULL;
+    w = relay->worker;
+
+    if (w->nfree < NGX_TUNNEL_MAX_FREE_BUFS) {
+        buf->next = w->free;
+        w->free = buf;
+        w->nfree++;
+
+    } else {
+        ngx_free(buf);
+    }
 }
 
 
@@ -698,7 +712,7 @@ ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
             ngx_add_timer(&relay->timer, NGX_TUNNEL_LINGER_TICK);
         }
 
-        ngx_tunnel_relay_drop(relay, other);
+        ngx_tunnel_relay_release(relay, other);
 
         return NGX_TUNNEL_NO_REASON;
     }
@@ -710,20 +724,6 @@ ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
     }
 
     return e->eof ? NGX_TUNNEL_TARGET_CLOSED : NGX_TUNNEL_TARGET_RESET;
-}
-
-
-/* forgets the bytes of an end that nobody will get */
-
-static void
-ngx_tunnel_relay_drop(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
-{
-    from->pos = from->last;
-
-    if (from->buf) {
-        ngx_free(from->buf);
-        from->buf = NULL;
-    }
 }
 
 
@@ -780,9 +780,8 @@ ngx_tunnel_relay_done(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 void
 ngx_tunnel_relay_abort(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 {
-    ngx_uint_t         i;
-    ngx_event_t       *rev;
-    ngx_tunnel_end_t  *e;
+    ngx_uint_t    i;
+    ngx_event_t  *rev;
 
     if (relay->done) {
         return;
@@ -797,12 +796,7 @@ ngx_tunnel_relay_abort(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
     }
 
     for (i = 0; i < 2; i++) {
-        e = i ? &relay->target : &relay->client;
-
-        if (e->buf) {
-            ngx_free(e->buf);
-            e->buf = NULL;
-        }
+        ngx_tunnel_relay_release(relay, i ? &relay->target : &relay->client);
     }
 
     rev = relay->client.connection->read;
