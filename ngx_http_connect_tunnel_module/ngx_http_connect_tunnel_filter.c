@@ -232,9 +232,9 @@ ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
     } else if (r->headers_out.status < NGX_HTTP_SPECIAL_RESPONSE) {
 
         ngx_http_connect_tunnel_no_success(r,
-                           (ctx->result == NGX_TUNNEL_NO_RESULT)
+                           (ctx->session.result == NGX_TUNNEL_NO_RESULT)
                            ? NGX_HTTP_FORBIDDEN
-                           : ngx_tunnel_result(ctx->result)->status);
+                           : ngx_tunnel_result(ctx->session.result)->status);
     }
 
     if (r->headers_out.status == 425) {
@@ -258,7 +258,7 @@ ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
         ngx_http_connect_tunnel_intake_refused(c);
     }
 
-    if (ctx->result == NGX_TUNNEL_NO_RESULT) {
+    if (ctx->session.result == NGX_TUNNEL_NO_RESULT) {
         return NGX_OK;
     }
 
@@ -353,7 +353,7 @@ ngx_http_connect_tunnel_proxy_status(ngx_http_request_t *r,
 
     ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
 
-    res = ngx_tunnel_result(ctx->result);
+    res = ngx_tunnel_result(ctx->session.result);
 
     if (ctlcf->proxy_status.len == 0 || res->error.len == 0) {
         return NGX_OK;

@@ -19,32 +19,27 @@ static ngx_int_t ngx_http_connect_tunnel_eval(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx, ngx_http_upstream_srv_conf_t **uscf);
 static ngx_http_upstream_srv_conf_t *ngx_http_connect_tunnel_upstream(
     ngx_http_request_t *r, ngx_str_t *name);
-static ngx_int_t ngx_http_connect_tunnel_check(ngx_http_request_t *r,
-    ngx_http_connect_tunnel_ctx_t *ctx, ngx_uint_t trusted);
-static ngx_int_t ngx_http_connect_tunnel_connect(ngx_http_request_t *r,
+static ngx_int_t ngx_http_connect_tunnel_open(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx, ngx_http_upstream_srv_conf_t *uscf);
 static ngx_int_t ngx_http_connect_tunnel_balancer(ngx_http_request_t *r,
-    ngx_tunnel_connect_t *cn, ngx_http_upstream_srv_conf_t *uscf);
-static ngx_int_t ngx_http_connect_tunnel_local(ngx_http_request_t *r,
-    ngx_tunnel_connect_t *cn, ngx_http_upstream_local_t *local);
-static void ngx_http_connect_tunnel_connected(ngx_tunnel_connect_t *cn,
-    ngx_tunnel_result_e result);
+    ngx_tunnel_session_t *s, ngx_http_upstream_srv_conf_t *uscf);
+static void ngx_http_connect_tunnel_connected(ngx_tunnel_session_t *s);
 static void ngx_http_connect_tunnel_check_client(ngx_http_request_t *r);
-static ngx_int_t ngx_http_connect_tunnel_fail(ngx_http_request_t *r,
+static ngx_int_t ngx_http_connect_tunnel_fail(
     ngx_http_connect_tunnel_ctx_t *ctx, ngx_tunnel_result_e result);
 static void ngx_http_connect_tunnel_begin(ngx_http_request_t *r);
-static void ngx_http_connect_tunnel_establish(ngx_http_request_t *r,
-    ngx_http_connect_tunnel_ctx_t *ctx);
 static void ngx_http_connect_tunnel_flush(ngx_http_request_t *r);
-static void ngx_http_connect_tunnel_relay(ngx_http_request_t *r,
-    ngx_http_connect_tunnel_ctx_t *ctx);
+static void ngx_http_connect_tunnel_relay(ngx_http_request_t *r);
 static void ngx_http_connect_tunnel_process(ngx_http_request_t *r);
-static void ngx_http_connect_tunnel_ended(ngx_tunnel_relay_t *relay,
-    ngx_tunnel_reason_e reason);
+static void ngx_http_connect_tunnel_ended(ngx_tunnel_session_t *s);
 static void ngx_http_connect_tunnel_close(void *data);
 static void ngx_http_connect_tunnel_cleanup(void *data);
 
 
+static void *ngx_http_connect_tunnel_compile(ngx_conf_t *cf,
+    ngx_str_t *value);
+static ngx_int_t ngx_http_connect_tunnel_value(void *data, void *compiled,
+    ngx_str_t *value);
 static void *ngx_http_connect_tunnel_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_connect_tunnel_create_srv_conf(ngx_conf_t *cf);
 static void *ngx_http_connect_tunnel_create_loc_conf(ngx_conf_t *cf);
@@ -65,19 +60,10 @@ static ngx_conf_enum_t  ngx_http_connect_tunnel_versions[] = {
 };
 
 
-static ngx_conf_enum_t  ngx_http_connect_tunnel_prefer[] = {
-    { ngx_string("any"), NGX_TUNNEL_PREFER_ANY },
-    { ngx_string("ipv4"), NGX_TUNNEL_PREFER_IPV4 },
-    { ngx_string("ipv6"), NGX_TUNNEL_PREFER_IPV6 },
-    { ngx_null_string, 0 }
-};
-
-
-static ngx_conf_bitmask_t  ngx_http_connect_tunnel_next_masks[] = {
-    { ngx_string("error"), NGX_TUNNEL_NEXT_ERROR },
-    { ngx_string("timeout"), NGX_TUNNEL_NEXT_TIMEOUT },
-    { ngx_string("off"), NGX_TUNNEL_NEXT_OFF },
-    { ngx_null_string, 0 }
+static const ngx_tunnel_layer_t  ngx_http_connect_tunnel_layer = {
+    &ngx_http_connect_tunnel_module,
+    ngx_http_connect_tunnel_compile,
+    ngx_http_connect_tunnel_value
 };
 
 
@@ -105,103 +91,12 @@ static ngx_command_t  ngx_http_connect_tunnel_commands[] = {
       0,
       NULL },
 
-    { ngx_string("target_allow"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
-      ngx_tunnel_rules_pattern_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, rules.allow),
-      NULL },
-
-    { ngx_string("target_deny"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
-      ngx_tunnel_rules_pattern_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, rules.deny),
-      NULL },
-
-    { ngx_string("target_allow_address"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
-      ngx_tunnel_rules_address_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, rules.allow_address),
-      NULL },
-
-    { ngx_string("target_deny_address"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
-      ngx_tunnel_rules_address_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, rules.deny_address),
-      NULL },
-
-    { ngx_string("target_dry_run"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, rules.dry_run),
-      NULL },
-
-    { ngx_string("target_connect_timeout"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_tunnel_conf_msec_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.connect_timeout),
-      NULL },
-
-    { ngx_string("target_resolve_timeout"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_tunnel_conf_msec_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.resolve_timeout),
-      NULL },
-
-    { ngx_string("target_prefer"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_tunnel_conf_enum_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.prefer),
-      &ngx_http_connect_tunnel_prefer },
-
-    { ngx_string("target_bind"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
-      ngx_http_upstream_bind_set_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, local),
-      NULL },
-
-    { ngx_string("target_next_upstream"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
-      ngx_tunnel_conf_bitmask_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.next_upstream),
-      &ngx_http_connect_tunnel_next_masks },
-
-    { ngx_string("target_next_upstream_tries"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_tunnel_conf_num_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.next_tries),
-      NULL },
-
-    { ngx_string("target_next_upstream_timeout"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_tunnel_conf_msec_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, connect.next_timeout),
-      NULL },
-
-    { ngx_string("relay_idle_timeout"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_tunnel_conf_msec_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, policy.idle_timeout),
-      NULL },
-
-    { ngx_string("relay_buffer_size"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
-      ngx_tunnel_conf_size_slot,
-      NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_connect_tunnel_loc_conf_t, policy.buffer_size),
-      NULL },
+    NGX_TUNNEL_COMMANDS(NGX_HTTP_MAIN_CONF,
+                        NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF
+                        |NGX_HTTP_LOC_CONF,
+                        NGX_HTTP_LOC_CONF_OFFSET,
+                        ngx_http_connect_tunnel_loc_conf_t,
+                        (void *) &ngx_http_connect_tunnel_layer),
 
     { ngx_string("tunnel_anonymous_log"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
@@ -289,6 +184,7 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
     const char                     *err;
     ngx_pool_cleanup_t             *cln;
     ngx_tunnel_target_t            *target;
+    ngx_tunnel_session_t           *s;
     ngx_http_connect_tunnel_ctx_t  *ctx;
 
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_connect_tunnel_ctx_t));
@@ -304,9 +200,18 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
     cln->handler = ngx_http_connect_tunnel_cleanup;
 
     ctx->request = r;
-    ctx->authority = *authority;
     ctx->refuse = NGX_TUNNEL_NO_RESULT;
-    ctx->result = NGX_TUNNEL_NO_RESULT;
+
+    s = &ctx->session;
+
+    s->pool = r->pool;
+    s->log = r->connection->log;
+    s->layer = &ngx_http_connect_tunnel_layer;
+    s->data = r;
+    s->asked = *authority;
+    s->connected = ngx_http_connect_tunnel_connected;
+    s->ended = ngx_http_connect_tunnel_ended;
+    s->result = NGX_TUNNEL_NO_RESULT;
 
     ngx_http_set_ctx(r, ctx, ngx_http_connect_tunnel_module);
 
@@ -317,20 +222,20 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
     if (err) {
         ngx_str_null(&r->headers_in.server);
 
-        ctx->failed.data = (u_char *) err;
-        ctx->failed.len = ngx_strlen(err);
+        s->what.data = (u_char *) err;
+        s->what.len = ngx_strlen(err);
         ctx->refuse = NGX_TUNNEL_BAD_REQUEST;
 
         return NGX_OK;
     }
 
-    ctx->target = target;
+    s->target = target;
 
     r->headers_in.server = target->host;
     ngx_http_connect_tunnel_set_port(r, target->port);
 
     if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
-        ngx_str_set(&ctx->failed, "a body is not allowed");
+        ngx_str_set(&s->what, "a body is not allowed");
         ctx->refuse = NGX_TUNNEL_BAD_REQUEST;
     }
 
@@ -340,7 +245,7 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
 
         /* RFC 8470: might be a replay, and would open a connection */
 
-        ngx_str_set(&ctx->failed, "CONNECT in early data");
+        ngx_str_set(&s->what, "CONNECT in early data");
         ctx->refuse = NGX_TUNNEL_TOO_EARLY;
     }
 
@@ -367,7 +272,7 @@ ngx_http_connect_tunnel_post_read_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    return ngx_http_connect_tunnel_fail(r, ctx, ctx->refuse);
+    return ngx_http_connect_tunnel_fail(ctx, ctx->refuse);
 }
 
 
@@ -425,10 +330,10 @@ ngx_http_connect_tunnel_find_config_phase(ngx_http_request_t *r,
     }
 
     if (r->http_version < ctlcf->min_version) {
-        ngx_str_set(&ctx->failed, "the HTTP version is too low");
+        ngx_str_set(&ctx->session.what, "the HTTP version is too low");
 
         ngx_http_finalize_request(r,
-                 ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_BAD_VERSION));
+                 ngx_http_connect_tunnel_fail(ctx, NGX_TUNNEL_BAD_VERSION));
         return NGX_OK;
     }
 
@@ -465,10 +370,10 @@ ngx_http_connect_tunnel_precontent_handler(ngx_http_request_t *r)
 
         /* a named location is not found by its configuration phase */
 
-        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_BAD_VERSION);
+        return ngx_http_connect_tunnel_fail(ctx, NGX_TUNNEL_BAD_VERSION);
     }
 
-    if (!ctlcf->enable && ctx->result != NGX_TUNNEL_NO_RESULT) {
+    if (!ctlcf->enable && ctx->session.result != NGX_TUNNEL_NO_RESULT) {
 
         /* the page of an error */
 
@@ -501,11 +406,6 @@ ngx_http_connect_tunnel_handler(ngx_http_request_t *r)
 
     uscf = ctlcf->upstream;
 
-    /* an attempt before this one has failed */
-
-    ctx->connect = NULL;
-    ngx_str_null(&ctx->failed);
-
     if (ctlcf->target) {
         rc = ngx_http_connect_tunnel_eval(r, ctx, &uscf);
 
@@ -514,13 +414,7 @@ ngx_http_connect_tunnel_handler(ngx_http_request_t *r)
         }
     }
 
-    rc = ngx_http_connect_tunnel_check(r, ctx, uscf != NULL);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    return ngx_http_connect_tunnel_connect(r, ctx, uscf);
+    return ngx_http_connect_tunnel_open(r, ctx, uscf);
 }
 
 
@@ -542,8 +436,8 @@ ngx_http_connect_tunnel_eval(ngx_http_request_t *r,
     }
 
     if (value.len == 0) {
-        ngx_str_set(&ctx->failed, "empty \"connect_tunnel\" target");
-        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_DENIED_NAME);
+        ngx_str_set(&ctx->session.what, "empty \"connect_tunnel\" target");
+        return ngx_http_connect_tunnel_fail(ctx, NGX_TUNNEL_DENIED_NAME);
     }
 
     *uscf = ngx_http_connect_tunnel_upstream(r, &value);
@@ -563,11 +457,12 @@ ngx_http_connect_tunnel_eval(ngx_http_request_t *r,
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "invalid target \"%V\": %s", &value, err);
 
-        ngx_str_set(&ctx->failed, "invalid \"connect_tunnel\" target");
-        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_INTERNAL);
+        ngx_str_set(&ctx->session.what,
+                    "invalid \"connect_tunnel\" target");
+        return ngx_http_connect_tunnel_fail(ctx, NGX_TUNNEL_INTERNAL);
     }
 
-    ctx->target = target;
+    ctx->session.target = target;
 
     return NGX_OK;
 }
@@ -601,40 +496,11 @@ ngx_http_connect_tunnel_upstream(ngx_http_request_t *r, ngx_str_t *name)
 
 
 static ngx_int_t
-ngx_http_connect_tunnel_check(ngx_http_request_t *r,
-    ngx_http_connect_tunnel_ctx_t *ctx, ngx_uint_t trusted)
-{
-    ngx_int_t                            rc;
-    ngx_str_t                            what;
-    ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
-
-    ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
-
-    rc = ngx_tunnel_rules_check_target(&ctlcf->rules, ctx->target, trusted,
-                                       r->connection->log, &what);
-    if (rc == NGX_OK) {
-        return NGX_OK;
-    }
-
-    if (rc == NGX_DECLINED && ctlcf->rules.dry_run) {
-        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                      "target \"%V\" would be denied by \"%V\"",
-                      &ctx->target->text, &what);
-        return NGX_OK;
-    }
-
-    ctx->failed = what;
-
-    return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_DENIED_NAME);
-}
-
-
-static ngx_int_t
-ngx_http_connect_tunnel_connect(ngx_http_request_t *r,
+ngx_http_connect_tunnel_open(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx, ngx_http_upstream_srv_conf_t *uscf)
 {
     ngx_int_t                             rc;
-    ngx_tunnel_connect_t                 *cn;
+    ngx_tunnel_session_t                 *s;
     ngx_http_core_loc_conf_t             *clcf;
     ngx_http_connect_tunnel_loc_conf_t   *ctlcf;
     ngx_http_connect_tunnel_main_conf_t  *ctmcf;
@@ -643,43 +509,30 @@ ngx_http_connect_tunnel_connect(ngx_http_request_t *r,
     ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    cn = ngx_pcalloc(r->pool, sizeof(ngx_tunnel_connect_t));
-    if (cn == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
+    s = &ctx->session;
 
-    ctx->connect = cn;
-
-    cn->pool = r->pool;
-    cn->log = r->connection->log;
-    cn->conf = &ctlcf->connect;
-    cn->rules = &ctlcf->rules;
-    cn->own = ctmcf->own;
-    cn->target = ctx->target;
-    cn->handler = ngx_http_connect_tunnel_connected;
-    cn->data = ctx;
-
-    if (ngx_http_connect_tunnel_local(r, cn, ctlcf->local) != NGX_OK) {
-        return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_INTERNAL);
-    }
+    s->conf = &ctlcf->tunnel;
+    s->own = ctmcf->own;
+    s->worker = &ctmcf->worker;
+    s->balancer = NULL;
+    s->system = NULL;
+    s->trusted = (uscf != NULL);
 
     if (uscf) {
 
-        if (ngx_http_connect_tunnel_balancer(r, cn, uscf) != NGX_OK) {
-            return ngx_http_connect_tunnel_fail(r, ctx, NGX_TUNNEL_INTERNAL);
+        if (ngx_http_connect_tunnel_balancer(r, s, uscf) != NGX_OK) {
+            return ngx_http_connect_tunnel_fail(ctx, NGX_TUNNEL_INTERNAL);
         }
 
     } else if (clcf->resolver->connections.nelts) {
-        cn->resolver = clcf->resolver;
+        s->resolver = clcf->resolver;
 
     } else {
-        cn->system = ctmcf->system;
-        cn->resolver = ctmcf->system->resolver;
+        s->system = ctmcf->system;
+        s->resolver = ctmcf->system->resolver;
     }
 
-    r->connection->log->action = "connecting to target";
-
-    rc = ngx_tunnel_connect(cn);
+    rc = ngx_tunnel_session_open(s);
 
     if (rc == NGX_AGAIN) {
         r->main->count++;
@@ -702,13 +555,13 @@ ngx_http_connect_tunnel_connect(ngx_http_request_t *r,
         return NGX_DONE;
     }
 
-    return ngx_http_connect_tunnel_fail(r, ctx, rc);
+    return ngx_tunnel_result(rc)->status;
 }
 
 
 static ngx_int_t
 ngx_http_connect_tunnel_balancer(ngx_http_request_t *r,
-    ngx_tunnel_connect_t *cn, ngx_http_upstream_srv_conf_t *uscf)
+    ngx_tunnel_session_t *s, ngx_http_upstream_srv_conf_t *uscf)
 {
     ngx_http_upstream_t                  *u;
     ngx_http_connect_tunnel_main_conf_t  *ctmcf;
@@ -738,79 +591,28 @@ ngx_http_connect_tunnel_balancer(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    cn->balancer = &u->peer;
-    cn->trusted = 1;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_connect_tunnel_local(ngx_http_request_t *r, ngx_tunnel_connect_t *cn,
-    ngx_http_upstream_local_t *local)
-{
-    ngx_str_t    value;
-    ngx_addr_t  *addr;
-
-    if (local == NULL) {
-        return NGX_OK;
-    }
-
-#if (NGX_HAVE_TRANSPARENT_PROXY)
-    cn->transparent = local->transparent;
-#endif
-
-    if (local->value == NULL) {
-        cn->local = local->addr;
-        return NGX_OK;
-    }
-
-    if (ngx_http_complex_value(r, local->value, &value) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    if (value.len == 0) {
-        return NGX_OK;
-    }
-
-    addr = ngx_palloc(r->pool, sizeof(ngx_addr_t));
-    if (addr == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (ngx_parse_addr_port(r->pool, addr, value.data, value.len) != NGX_OK) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "invalid local address \"%V\"", &value);
-        return NGX_ERROR;
-    }
-
-    addr->name = value;
-    cn->local = addr;
+    s->balancer = &u->peer;
 
     return NGX_OK;
 }
 
 
 static void
-ngx_http_connect_tunnel_connected(ngx_tunnel_connect_t *cn,
-    ngx_tunnel_result_e result)
+ngx_http_connect_tunnel_connected(ngx_tunnel_session_t *s)
 {
-    ngx_connection_t               *c;
-    ngx_http_request_t             *r;
-    ngx_http_connect_tunnel_ctx_t  *ctx;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
 
-    ctx = cn->data;
-    r = ctx->request;
+    r = s->data;
     c = r->connection;
 
     ngx_http_set_log_request(c->log, r);
 
-    if (result == NGX_TUNNEL_OK) {
-        ngx_http_connect_tunnel_establish(r, ctx);
+    if (s->result == NGX_TUNNEL_OK) {
+        ngx_http_connect_tunnel_begin(r);
 
     } else {
-        ngx_http_finalize_request(r,
-                              ngx_http_connect_tunnel_fail(r, ctx, result));
+        ngx_http_finalize_request(r, ngx_tunnel_result(s->result)->status);
     }
 
     ngx_http_run_posted_requests(c);
@@ -845,7 +647,7 @@ ngx_http_connect_tunnel_check_client(ngx_http_request_t *r)
                       "client prematurely closed connection");
 
         ctx = ngx_http_connect_tunnel_get_ctx(r);
-        ngx_tunnel_connect_cancel(ctx->connect);
+        ngx_tunnel_connect_cancel(ctx->session.connect);
 
         ngx_http_finalize_request(r, NGX_HTTP_CLIENT_CLOSED_REQUEST);
         return;
@@ -862,54 +664,28 @@ ngx_http_connect_tunnel_check_client(ngx_http_request_t *r)
 }
 
 
-/* says why, once, and gives the status to answer with */
+/* says why, and gives the status to answer with */
 
 static ngx_int_t
-ngx_http_connect_tunnel_fail(ngx_http_request_t *r,
-    ngx_http_connect_tunnel_ctx_t *ctx, ngx_tunnel_result_e result)
+ngx_http_connect_tunnel_fail(ngx_http_connect_tunnel_ctx_t *ctx,
+    ngx_tunnel_result_e result)
 {
-    ngx_str_t                  *target, *what, failed;
-    ngx_tunnel_connect_t       *cn;
-    const ngx_tunnel_result_t  *res;
+    ngx_tunnel_session_fail(&ctx->session, result);
 
-    ctx->result = result;
-    res = ngx_tunnel_result(result);
-
-    target = ctx->target ? &ctx->target->text : &ctx->authority;
-    what = &ctx->failed;
-    ngx_str_null(&failed);
-
-    cn = ctx->connect;
-
-    if (cn) {
-        failed = cn->failed;
-        what = &cn->what;
-    }
-
-    ngx_log_error(res->level, r->connection->log, cn ? cn->err : 0,
-                  "tunnel to \"%V\" failed: %V%s%V%s%V",
-                  target, &res->token, failed.len ? ", address " : "", &failed,
-                  what->len ? ", " : "", what);
-
-    return res->status;
+    return ngx_tunnel_result(result)->status;
 }
 
+
+/* the answer to a target that is connected */
 
 static void
 ngx_http_connect_tunnel_begin(ngx_http_request_t *r)
 {
-    ngx_http_connect_tunnel_establish(r, ngx_http_connect_tunnel_get_ctx(r));
-}
+    ngx_int_t                       rc;
+    ngx_chain_t                     out;
+    ngx_http_connect_tunnel_ctx_t  *ctx;
 
-
-static void
-ngx_http_connect_tunnel_establish(ngx_http_request_t *r,
-    ngx_http_connect_tunnel_ctx_t *ctx)
-{
-    ngx_int_t    rc;
-    ngx_chain_t  out;
-
-    ctx->result = NGX_TUNNEL_OK;
+    ctx = ngx_http_connect_tunnel_get_ctx(r);
     ctx->tunnel = 1;
 
     r->keepalive = 0;
@@ -988,53 +764,33 @@ ngx_http_connect_tunnel_flush(ngx_http_request_t *r)
         return;
     }
 
-    ngx_http_connect_tunnel_relay(r, ngx_http_connect_tunnel_get_ctx(r));
+    ngx_http_connect_tunnel_relay(r);
 }
 
 
 static void
-ngx_http_connect_tunnel_relay(ngx_http_request_t *r,
-    ngx_http_connect_tunnel_ctx_t *ctx)
+ngx_http_connect_tunnel_relay(ngx_http_request_t *r)
 {
-    ngx_connection_t                     *c;
-    ngx_http_cleanup_t                   *cln;
-    ngx_tunnel_relay_t                   *relay;
-    ngx_http_connect_tunnel_loc_conf_t   *ctlcf;
-    ngx_http_connect_tunnel_main_conf_t  *ctmcf;
+    ngx_connection_t               *c;
+    ngx_http_cleanup_t             *cln;
+    ngx_tunnel_session_t           *s;
+    ngx_http_connect_tunnel_ctx_t  *ctx;
 
     c = r->connection;
-
-    ctmcf = ngx_http_get_module_main_conf(r, ngx_http_connect_tunnel_module);
-    ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
+    ctx = ngx_http_connect_tunnel_get_ctx(r);
+    s = &ctx->session;
 
     cln = ngx_http_cleanup_add(r, 0);
-    relay = ngx_pcalloc(r->pool, sizeof(ngx_tunnel_relay_t));
 
-    if (relay == NULL || cln == NULL) {
+    if (cln == NULL
+        || ngx_tunnel_session_prepare(s, c, r->header_in) != NGX_OK)
+    {
         ngx_http_finalize_request(r, NGX_ERROR);
         return;
     }
 
     cln->handler = ngx_http_connect_tunnel_close;
-    cln->data = ctx;
-
-    relay->pool = r->pool;
-    relay->log = c->log;
-    relay->policy = &ctlcf->policy;
-    relay->worker = &ctmcf->worker;
-    relay->client.connection = c;
-    relay->client.ops = &ngx_tunnel_end_socket;
-    relay->client.pos = r->header_in->pos;
-    relay->client.last = r->header_in->last;
-    relay->target.connection = ctx->connect->connection;
-    relay->target.ops = &ngx_tunnel_end_socket;
-    relay->handler = ngx_http_connect_tunnel_ended;
-    relay->data = ctx;
-
-    ctx->relay = relay;
-    ctx->connect->connection = NULL;
-
-    r->header_in->pos = r->header_in->last;
+    cln->data = s;
 
     if (c->read->timer_set) {
         ngx_del_timer(c->read);
@@ -1051,7 +807,7 @@ ngx_http_connect_tunnel_relay(ngx_http_request_t *r,
     r->read_event_handler = ngx_http_connect_tunnel_process;
     r->write_event_handler = ngx_http_connect_tunnel_process;
 
-    ngx_tunnel_relay(relay);
+    ngx_tunnel_relay(s->relay);
 }
 
 
@@ -1062,29 +818,34 @@ ngx_http_connect_tunnel_process(ngx_http_request_t *r)
 
     ctx = ngx_http_connect_tunnel_get_ctx(r);
 
-    ngx_tunnel_relay_process(ctx->relay);
+    ngx_tunnel_relay_process(ctx->session.relay);
 }
 
 
 static void
-ngx_http_connect_tunnel_ended(ngx_tunnel_relay_t *relay,
-    ngx_tunnel_reason_e reason)
+ngx_http_connect_tunnel_ended(ngx_tunnel_session_t *s)
 {
-    ngx_connection_t               *c;
-    ngx_http_request_t             *r;
-    ngx_http_connect_tunnel_ctx_t  *ctx;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
 
-    ctx = relay->data;
-    r = ctx->request;
+    r = s->data;
     c = r->connection;
 
     ngx_http_set_log_request(c->log, r);
 
-    if (reason == NGX_TUNNEL_COMPLETED) {
-        r->request_complete = 1;
+    switch (s->relay->reason) {
 
-    } else if (reason == NGX_TUNNEL_IDLE_TIMEOUT) {
+    case NGX_TUNNEL_COMPLETED:
+        r->request_complete = 1;
+        break;
+
+    case NGX_TUNNEL_IDLE_TIMEOUT:
+    case NGX_TUNNEL_SEND_TIMEOUT:
         c->timedout = 1;
+        break;
+
+    default:
+        break;
     }
 
     ngx_http_finalize_request(r, NGX_ERROR);
@@ -1097,20 +858,9 @@ ngx_http_connect_tunnel_ended(ngx_tunnel_relay_t *relay,
 static void
 ngx_http_connect_tunnel_close(void *data)
 {
-    ngx_http_connect_tunnel_ctx_t  *ctx = data;
+    ngx_tunnel_session_t *s = data;
 
-    ngx_tunnel_relay_t  *relay;
-
-    relay = ctx->relay;
-
-    ngx_tunnel_relay_abort(relay, NGX_TUNNEL_SHUTDOWN);
-
-    ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
-                  "tunnel to \"%V\" at %V ended: %V, "
-                  "received: %O, sent: %O",
-                  &ctx->target->text, &ctx->connect->address,
-                  ngx_tunnel_reason(relay->reason), relay->client.received,
-                  relay->client.sent);
+    ngx_tunnel_session_close(s);
 }
 
 
@@ -1119,10 +869,37 @@ ngx_http_connect_tunnel_cleanup(void *data)
 {
     ngx_http_connect_tunnel_ctx_t  *ctx = data;
 
-    if (ctx->connect && ctx->connect->connection) {
-        ngx_close_connection(ctx->connect->connection);
-        ctx->connect->connection = NULL;
+    if (ctx->session.relay == NULL) {
+        ngx_tunnel_session_close(&ctx->session);
     }
+}
+
+
+static void *
+ngx_http_connect_tunnel_compile(ngx_conf_t *cf, ngx_str_t *value)
+{
+    ngx_http_complex_value_t          *cv;
+    ngx_http_compile_complex_value_t   ccv;
+
+    cv = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (cv == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = cv;
+
+    return (ngx_http_compile_complex_value(&ccv) == NGX_OK) ? cv : NULL;
+}
+
+
+static ngx_int_t
+ngx_http_connect_tunnel_value(void *data, void *compiled, ngx_str_t *value)
+{
+    return ngx_http_complex_value(data, compiled, value);
 }
 
 
@@ -1174,11 +951,8 @@ ngx_http_connect_tunnel_create_loc_conf(ngx_conf_t *cf)
      *     ctlcf->proxy_status = { 0, NULL };
      */
 
-    ngx_tunnel_rules_create(&ctlcf->rules);
-    ngx_tunnel_connect_conf_create(&ctlcf->connect);
-    ngx_tunnel_policy_create(&ctlcf->policy);
+    ngx_tunnel_conf_create(&ctlcf->tunnel);
 
-    ctlcf->local = NGX_CONF_UNSET_PTR;
     ctlcf->min_version = NGX_CONF_UNSET_UINT;
     ctlcf->anonymous = NGX_CONF_UNSET;
 
@@ -1193,6 +967,8 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
     ngx_http_connect_tunnel_loc_conf_t *prev = parent;
     ngx_http_connect_tunnel_loc_conf_t *conf = child;
 
+    size_t                                size;
+    ngx_http_core_srv_conf_t             *cscf;
     ngx_http_core_loc_conf_t             *clcf;
     ngx_http_connect_tunnel_loc_conf_t   *p;
     ngx_http_connect_tunnel_main_conf_t  *ctmcf;
@@ -1215,16 +991,12 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
         }
     }
 
-    ngx_tunnel_rules_merge(&conf->rules, &prev->rules);
-    ngx_tunnel_connect_conf_merge(&conf->connect, &prev->connect);
-
-    if (ngx_tunnel_policy_merge(cf, &conf->policy, &prev->policy)
+    if (ngx_tunnel_conf_merge(cf, &conf->tunnel, &prev->tunnel)
         != NGX_CONF_OK)
     {
         return NGX_CONF_ERROR;
     }
 
-    ngx_conf_merge_ptr_value(conf->local, prev->local, NULL);
     ngx_conf_merge_uint_value(conf->min_version, prev->min_version,
                               NGX_HTTP_VERSION_10);
     ngx_conf_merge_value(conf->anonymous, prev->anonymous, 0);
@@ -1241,7 +1013,15 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
         return NGX_CONF_OK;
     }
 
-    ctmcf->worker.size = ngx_max(ctmcf->worker.size, conf->policy.buffer_size);
+    /* bytes that come behind the header of a request are in its buffer */
+
+    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+
+    size = ngx_max(cscf->client_header_buffer_size,
+                   cscf->large_client_header_buffers.size);
+    size = ngx_max(size, conf->tunnel.policy.policy.buffer_size);
+
+    ctmcf->worker.size = ngx_max(ctmcf->worker.size, size);
 
     if (conf->upstream == NULL
         && clcf->resolver->connections.nelts == 0
@@ -1265,7 +1045,6 @@ ngx_http_connect_tunnel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_str_t                            *value;
     ngx_url_t                             u;
-    ngx_http_compile_complex_value_t      ccv;
     ngx_http_connect_tunnel_srv_conf_t   *ctscf;
     ngx_http_connect_tunnel_main_conf_t  *ctmcf;
 
@@ -1294,22 +1073,9 @@ ngx_http_connect_tunnel(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (ngx_http_script_variables_count(&value[1])) {
 
-        ctlcf->target = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-        if (ctlcf->target == NULL) {
-            return NGX_CONF_ERROR;
-        }
+        ctlcf->target = ngx_http_connect_tunnel_compile(cf, &value[1]);
 
-        ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-        ccv.cf = cf;
-        ccv.value = &value[1];
-        ccv.complex_value = ctlcf->target;
-
-        if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-            return NGX_CONF_ERROR;
-        }
-
-        return NGX_CONF_OK;
+        return ctlcf->target ? NGX_CONF_OK : NGX_CONF_ERROR;
     }
 
     ngx_memzero(&u, sizeof(ngx_url_t));

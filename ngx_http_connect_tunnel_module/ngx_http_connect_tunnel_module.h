@@ -13,9 +13,7 @@
 #include <ngx_http.h>
 
 #include "ngx_tunnel_compat.h"
-#include "ngx_tunnel_conf.h"
-#include "ngx_tunnel_connect.h"
-#include "ngx_tunnel_relay.h"
+#include "ngx_tunnel_session.h"
 
 
 #pragma GCC visibility push(hidden)
@@ -47,10 +45,7 @@ struct ngx_http_connect_tunnel_loc_conf_s {
     ngx_http_complex_value_t     *target;    /* with variables */
     ngx_http_upstream_srv_conf_t *upstream;  /* without; NULL: authority */
 
-    ngx_tunnel_rules_t            rules;
-    ngx_tunnel_connect_conf_t     connect;
-    ngx_tunnel_policy_t           policy;
-    ngx_http_upstream_local_t    *local;
+    ngx_tunnel_conf_t             tunnel;
 
     ngx_uint_t                    min_version;
     ngx_flag_t                    anonymous;
@@ -63,14 +58,9 @@ struct ngx_http_connect_tunnel_loc_conf_s {
 typedef struct {
     ngx_http_request_t           *request;
 
-    ngx_str_t                     authority; /* as the client sent it */
-    ngx_tunnel_target_t          *target;    /* NULL: authority is invalid */
-    ngx_tunnel_connect_t         *connect;
-    ngx_tunnel_relay_t           *relay;
+    ngx_tunnel_session_t          session;
 
     ngx_tunnel_result_e           refuse;    /* for the end of POST_READ */
-    ngx_tunnel_result_e           result;
-    ngx_str_t                     failed;    /* what is said of a failure */
 
     unsigned                      tunnel:1;  /* the answer is a tunnel's */
     unsigned                      auth:1;    /* 401 was turned into 407 */

@@ -12,8 +12,6 @@
 
 static char *ngx_tunnel_conf_explain(ngx_conf_t *cf, ngx_command_t *cmd,
     char *rv, const char *allowed);
-static char *ngx_tunnel_conf_invalid(ngx_conf_t *cf, ngx_command_t *cmd,
-    ngx_str_t *value, const char *allowed);
 static u_char *ngx_tunnel_conf_name(u_char *names, u_char *p, u_char *last,
     ngx_str_t *name);
 
@@ -153,7 +151,7 @@ ngx_tunnel_conf_explain(ngx_conf_t *cf, ngx_command_t *cmd, char *rv,
 }
 
 
-static char *
+char *
 ngx_tunnel_conf_invalid(ngx_conf_t *cf, ngx_command_t *cmd, ngx_str_t *value,
     const char *allowed)
 {

@@ -14,6 +14,26 @@
 #pragma GCC visibility push(hidden)
 
 
+/*
+ * What a front end's layer, http or stream, does for the engine: compiles a
+ * value, which may have variables, and evaluates what it compiled for one
+ * request or session, its data.
+ */
+
+typedef struct {
+    void                     *tag;               /* of its shared zones */
+
+    /* returns NULL if there is no memory or, said in the log, it can't be */
+
+    void                   *(*compile)(ngx_conf_t *cf, ngx_str_t *value);
+
+    /* returns NGX_OK or NGX_ERROR */
+
+    ngx_int_t               (*eval)(void *data, void *compiled,
+                                 ngx_str_t *value);
+} ngx_tunnel_layer_t;
+
+
 /* as the slots of nginx, whose messages lack the value or what is allowed */
 
 char *ngx_tunnel_conf_msec_slot(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -29,6 +49,11 @@ char *ngx_tunnel_conf_enum_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_tunnel_conf_bitmask_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+
+/* says that a value is not what is allowed; returns NGX_CONF_ERROR */
+
+char *ngx_tunnel_conf_invalid(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *value, const char *allowed);
 
 
 #pragma GCC visibility pop

@@ -74,6 +74,7 @@ static ngx_uint_t  ngx_tunnel_connect_rank[] = {
     4,                                   /* refused */
     2,                                   /* unreachable */
     3,                                   /* connect_timeout */
+    0,                                   /* client_limit */
     6,                                   /* machine_limit */
     5,                                   /* internal */
     0
@@ -89,6 +90,7 @@ ngx_tunnel_connect_conf_create(ngx_tunnel_connect_conf_t *conf)
     conf->next_upstream = 0;
     conf->next_tries = NGX_CONF_UNSET_UINT;
     conf->next_timeout = NGX_CONF_UNSET_MSEC;
+    conf->bind = NGX_CONF_UNSET_PTR;
 }
 
 
@@ -107,6 +109,7 @@ ngx_tunnel_connect_conf_merge(ngx_tunnel_connect_conf_t *conf,
                                   |NGX_TUNNEL_NEXT_TIMEOUT));
     ngx_conf_merge_uint_value(conf->next_tries, prev->next_tries, 0);
     ngx_conf_merge_msec_value(conf->next_timeout, prev->next_timeout, 0);
+    ngx_conf_merge_ptr_value(conf->bind, prev->bind, NULL);
 }
 
 

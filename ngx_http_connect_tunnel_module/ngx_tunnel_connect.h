@@ -9,6 +9,7 @@
 #define _NGX_TUNNEL_CONNECT_H_INCLUDED_
 
 
+#include "ngx_tunnel_conf.h"
 #include "ngx_tunnel_rules.h"
 #include "ngx_tunnel_resolve.h"
 
@@ -32,6 +33,26 @@ typedef enum {
 #define NGX_TUNNEL_NEXT_OFF      0x0008
 
 
+/* target_bind */
+
+typedef struct {
+    ngx_addr_t                   *addr;          /* or NULL */
+    void                         *compiled;      /* with variables, or NULL */
+    ngx_uint_t                    transparent;
+} ngx_tunnel_bind_t;
+
+
+/* directive handler: cmd->offset is of a pointer, cmd->post is the layer */
+
+char *ngx_tunnel_bind_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+/* sets *addr, to NULL for none; NGX_OK or, said in the log, NGX_ERROR */
+
+ngx_int_t ngx_tunnel_bind_eval(ngx_tunnel_bind_t *bind,
+    const ngx_tunnel_layer_t *layer, void *data, ngx_pool_t *pool,
+    ngx_log_t *log, ngx_addr_t **addr);
+
+
 typedef struct {
     ngx_msec_t                    connect_timeout;
     ngx_msec_t                    resolve_timeout;
@@ -39,6 +60,7 @@ typedef struct {
     ngx_uint_t                    next_upstream; /* NGX_TUNNEL_NEXT_* */
     ngx_uint_t                    next_tries;    /* 0: no limit */
     ngx_msec_t                    next_timeout;  /* 0: no limit */
+    ngx_tunnel_bind_t            *bind;          /* or NULL */
 } ngx_tunnel_connect_conf_t;
 
 

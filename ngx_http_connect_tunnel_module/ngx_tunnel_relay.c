@@ -6,6 +6,12 @@
  * once.  Only what the peer does not take is copied to a buffer of its own,
  * and the flow does not read before that is gone.  So an idle tunnel holds no
  * buffer, and a slow peer slows its sender.
+ *
+ * A flow whose reads are full is bulk: its bytes go through a pipe, which the
+ * flow holds only as long as there are bytes in it.
+ *
+ * Bytes that move write a time stamp.  One timer looks at it, and at whatever
+ * else the policy has.
  */
 
 
@@ -16,294 +22,87 @@
 
 #define NGX_TUNNEL_RELAY_READS      2
 
-#define NGX_TUNNEL_MAX_FREE_BUFS    16
+/* a splice() moves pages, and many of them as fast as a read a few bytes */
+
+#define NGX_TUNNEL_SPLICE_SIZE      (1024 * 1024)
+
+/* a flow that comes in less than this at a time is no bulk */
+
+#define NGX_TUNNEL_SPLICE_RUN       (32 * 1024)
 
 /*
- * When an end has gone, what is on its way to the other is waited for: how
- * often is looked, and for how long, msec
+ * When a tunnel ends, what is on its way to an end is waited for: how often
+ * is looked, and how long may nothing arrive, msec
  */
 
 #define NGX_TUNNEL_LINGER_TICK      200
 #define NGX_TUNNEL_LINGER_TIMEOUT   60000
+
+/* how often a tunnel looks whether others have spent its quota, msec */
+
+#define NGX_TUNNEL_QUOTA_TICK       1000
 
 /* nginx waits for timers, so an untimed tunnel keeps one to stay alive */
 
 #define NGX_TUNNEL_NO_TIMEOUT       3600000
 
 
-struct ngx_tunnel_buf_s {
-    ngx_tunnel_buf_t  *next;
-};
+/* bytes that wait for the other end */
+
+#define ngx_tunnel_relay_waits(e)   ((size_t) ((e)->last - (e)->pos)          \
+                                     + (e)->piped)
 
 
-static ssize_t ngx_tunnel_socket_recv(ngx_tunnel_end_t *e, u_char *buf,
-    size_t size);
-static ssize_t ngx_tunnel_socket_send(ngx_tunnel_end_t *e, u_char *buf,
-    size_t size);
-#if (NGX_SSL)
-static ngx_uint_t ngx_tunnel_socket_is_reset(ngx_connection_t *c);
-#endif
-static ngx_int_t ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e);
-static void ngx_tunnel_socket_reset(ngx_tunnel_end_t *e);
-static ngx_uint_t ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e);
-
+static ngx_int_t ngx_tunnel_relay_open(ngx_tunnel_relay_t *relay);
+static void ngx_tunnel_relay_limit(ngx_tunnel_relay_t *relay);
+static ngx_int_t ngx_tunnel_relay_early(ngx_tunnel_relay_t *relay);
 static void ngx_tunnel_relay_handler(ngx_event_t *ev);
 static void ngx_tunnel_relay_timer_handler(ngx_event_t *ev);
+static ngx_tunnel_reason_e ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay,
+    ngx_msec_t *next);
+static void ngx_tunnel_relay_arm(ngx_tunnel_relay_t *relay, ngx_msec_t at);
 static ngx_tunnel_reason_e ngx_tunnel_relay_flow(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, ngx_tunnel_end_t *to);
-static ngx_tunnel_reason_e ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay,
+static ngx_tunnel_reason_e ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, ngx_tunnel_end_t *to);
+static off_t ngx_tunnel_relay_allowed(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *from);
+static ngx_tunnel_reason_e ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *from, ngx_tunnel_end_t *to, off_t allowed);
+#if (NGX_TUNNEL_HAVE_SPLICE)
+static ssize_t ngx_tunnel_relay_splice(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *from, off_t allowed);
+#endif
+static void ngx_tunnel_relay_count(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *from, off_t n);
 static ngx_tunnel_reason_e ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, ngx_tunnel_end_t *to);
+static void ngx_tunnel_relay_stalled(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *from);
 static ngx_int_t ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay,
-    ngx_tunnel_end_t *from, u_char *data, size_t len);
+    ngx_tunnel_end_t *from);
 static void ngx_tunnel_relay_release(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from);
-static ngx_uint_t ngx_tunnel_relay_gone(ngx_tunnel_end_t *e);
 static ngx_tunnel_reason_e ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *e);
-static void ngx_tunnel_relay_linger(ngx_tunnel_relay_t *relay,
+static ngx_tunnel_reason_e ngx_tunnel_relay_closed(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *e);
-static ngx_int_t ngx_tunnel_relay_events(ngx_tunnel_end_t *e);
+static ngx_uint_t ngx_tunnel_relay_linger(ngx_tunnel_relay_t *relay,
+    size_t unsent);
 static void ngx_tunnel_relay_done(ngx_tunnel_relay_t *relay,
     ngx_tunnel_reason_e reason);
-static void ngx_tunnel_worker_cleanup(void *data);
-
-
-const ngx_tunnel_end_ops_t  ngx_tunnel_end_socket = {
-    ngx_tunnel_socket_recv,
-    ngx_tunnel_socket_send,
-    ngx_tunnel_socket_shutdown,
-    ngx_tunnel_socket_reset,
-    ngx_tunnel_socket_unsent
-};
-
-
-void
-ngx_tunnel_policy_create(ngx_tunnel_policy_t *policy)
-{
-    policy->idle_timeout = NGX_CONF_UNSET_MSEC;
-    policy->buffer_size = NGX_CONF_UNSET_SIZE;
-}
-
-
-char *
-ngx_tunnel_policy_merge(ngx_conf_t *cf, ngx_tunnel_policy_t *policy,
-    ngx_tunnel_policy_t *prev)
-{
-    ngx_conf_merge_msec_value(policy->idle_timeout, prev->idle_timeout,
-                              600000);
-    ngx_conf_merge_size_value(policy->buffer_size, prev->buffer_size,
-                              64 * 1024);
-
-    if (policy->buffer_size < 1024 || policy->buffer_size > 16 * 1024 * 1024) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid \"relay_buffer_size\" %uz, "
-                           "it must be from 1k to 16m", policy->buffer_size);
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-ngx_int_t
-ngx_tunnel_worker_init(ngx_tunnel_worker_t *w, ngx_pool_t *pool)
-{
-    ngx_pool_cleanup_t  *cln;
-
-    cln = ngx_pool_cleanup_add(pool, 0);
-    if (cln == NULL) {
-        return NGX_ERROR;
-    }
-
-    cln->handler = ngx_tunnel_worker_cleanup;
-    cln->data = w;
-
-    return NGX_OK;
-}
-
-
-static void
-ngx_tunnel_worker_cleanup(void *data)
-{
-    ngx_tunnel_worker_t  *w = data;
-
-    ngx_tunnel_buf_t  *buf;
-
-    while (w->free) {
-        buf = w->free;
-        w->free = buf->next;
-        ngx_free(buf);
-    }
-
-    if (w->scratch) {
-        ngx_free(w->scratch);
-        w->scratch = NULL;
-    }
-}
-
-
-static ssize_t
-ngx_tunnel_socket_recv(ngx_tunnel_end_t *e, u_char *buf, size_t size)
-{
-    ssize_t            n;
-    ngx_connection_t  *c;
-
-    c = e->connection;
-
-    n = c->recv(c, buf, size);
-
-#if (NGX_SSL)
-    if (n == 0 && c->ssl && ngx_tunnel_socket_is_reset(c)) {
-        return NGX_ERROR;
-    }
-#endif
-
-    return n;
-}
-
-
-#if (NGX_SSL)
-
-/* nginx's TLS reports a reset as an end, as it does a FIN */
-
-static ngx_uint_t
-ngx_tunnel_socket_is_reset(ngx_connection_t *c)
-{
-#if (NGX_HAVE_TCP_INFO)
-
-    socklen_t        len;
-    struct tcp_info  ti;
-
-    if (SSL_get_shutdown(c->ssl->connection) & SSL_RECEIVED_SHUTDOWN) {
-        return 0;
-    }
-
-    len = sizeof(struct tcp_info);
-
-    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0
-           && ti.tcpi_state == TCP_CLOSE;
-
-#else
-
-    return 0;
-
-#endif
-}
-
-#endif
-
-
-static ssize_t
-ngx_tunnel_socket_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
-{
-    return e->connection->send(e->connection, buf, size);
-}
-
-
-static ngx_int_t
-ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e)
-{
-    ngx_connection_t  *c;
-
-    c = e->connection;
-
-#if (NGX_SSL)
-
-    if (c->ssl) {
-        int  n, err;
-
-        /* RFC 8446 6.1: closes this direction only */
-
-        ERR_clear_error();
-
-        n = SSL_shutdown(c->ssl->connection);
-
-        if (n >= 0) {
-            return NGX_OK;
-        }
-
-        err = SSL_get_error(c->ssl->connection, n);
-
-        ERR_clear_error();
-
-        if (err == SSL_ERROR_WANT_WRITE) {
-            c->write->ready = 0;
-            return NGX_AGAIN;
-        }
-
-        /* the alert is out, only the peer's one is missing */
-
-        return (err == SSL_ERROR_WANT_READ) ? NGX_OK : NGX_ERROR;
-    }
-
-#endif
-
-    if (ngx_shutdown_socket(c->fd, NGX_WRITE_SHUTDOWN) == -1) {
-        return (ngx_socket_errno == NGX_ENOTCONN) ? NGX_OK : NGX_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-static void
-ngx_tunnel_socket_reset(ngx_tunnel_end_t *e)
-{
-    struct linger      linger;
-    ngx_connection_t  *c;
-
-    c = e->connection;
-
-    linger.l_onoff = 1;
-    linger.l_linger = 0;
-
-    if (setsockopt(c->fd, SOL_SOCKET, SO_LINGER, (const void *) &linger,
-                   sizeof(struct linger))
-        == -1)
-    {
-        ngx_log_error(NGX_LOG_ALERT, c->log, ngx_socket_errno,
-                      "setsockopt(SO_LINGER) failed");
-    }
-
-#if (NGX_SSL)
-    if (c->ssl) {
-        c->ssl->no_wait_shutdown = 1;
-        c->ssl->no_send_shutdown = 1;
-    }
-#endif
-}
-
-
-static ngx_uint_t
-ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e)
-{
-#if defined TIOCOUTQ
-
-    int  n;
-
-    return ioctl(e->connection->fd, TIOCOUTQ, &n) == 0 && n > 0;
-
-#else
-
-    return 0;
-
-#endif
-}
 
 
 void
 ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 {
-    ngx_connection_t     *c;
-    ngx_tunnel_worker_t  *w;
+    ngx_msec_t         next;
+    ngx_connection_t  *c;
 
     relay->start = ngx_current_msec;
     relay->active = ngx_current_msec;
     relay->reason = NGX_TUNNEL_NO_REASON;
-
-    relay->client.received = relay->client.last - relay->client.pos;
+    relay->ending = NGX_TUNNEL_NO_REASON;
 
     c = relay->target.connection;
 
@@ -311,49 +110,149 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
     c->read->handler = ngx_tunnel_relay_handler;
     c->write->handler = ngx_tunnel_relay_handler;
 
-    w = relay->worker;
-
-    if (w->scratch == NULL) {
-        w->scratch = ngx_alloc(w->size, relay->log);
-    }
-
-    if (w->scratch == NULL
-        || ngx_tcp_nodelay(c) != NGX_OK
-        || ngx_tcp_nodelay(relay->client.connection) != NGX_OK)
-    {
-        ngx_tunnel_relay_done(relay, NGX_TUNNEL_ERROR);
-        return;
-    }
-
-#if (NGX_SSL)
-
-    c = relay->client.connection;
-
-    if (c->ssl) {
-
-        /* what SSL_write() did not take is written from elsewhere */
-
-        SSL_set_mode(c->ssl->connection, SSL_MODE_ENABLE_PARTIAL_WRITE
-                                         |SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    }
-
-#endif
-
     relay->timer.handler = ngx_tunnel_relay_timer_handler;
     relay->timer.data = relay;
     relay->timer.log = relay->log;
 
-    ngx_add_timer(&relay->timer, relay->policy->idle_timeout
-                                 ? relay->policy->idle_timeout
-                                 : NGX_TUNNEL_NO_TIMEOUT);
+    if (ngx_tunnel_relay_open(relay) != NGX_OK) {
+        ngx_tunnel_relay_done(relay, NGX_TUNNEL_ERROR);
+        return;
+    }
 
     relay->log->action = "relaying";
+
+    ngx_tunnel_relay_limit(relay);
+
+    next = ngx_current_msec + NGX_TUNNEL_NO_TIMEOUT;
+
+    (void) ngx_tunnel_relay_expired(relay, &next);
+
+    ngx_tunnel_relay_arm(relay, next);
+
+    if (ngx_tunnel_relay_early(relay) != NGX_OK) {
+        ngx_tunnel_relay_done(relay, NGX_TUNNEL_ERROR);
+        return;
+    }
 
     /* bytes may be there already, and their events gone */
 
     relay->client.connection->read->ready = 1;
 
     ngx_tunnel_relay_process(relay);
+}
+
+
+static ngx_int_t
+ngx_tunnel_relay_open(ngx_tunnel_relay_t *relay)
+{
+    ngx_tunnel_end_t     *client, *target;
+    ngx_tunnel_policy_t  *policy;
+
+    client = &relay->client;
+    target = &relay->target;
+    policy = relay->policy;
+
+    if (ngx_tunnel_worker_scratch(relay->worker, relay->log) != NGX_OK
+        || client->ops->open(client, policy->keepalive) != NGX_OK
+        || target->ops->open(target, policy->keepalive) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+#if (NGX_TUNNEL_HAVE_SPLICE)
+
+    if (policy->splice != NGX_TUNNEL_SPLICE_OFF
+        && ngx_tunnel_end_is_raw(client)
+        && ngx_tunnel_end_is_raw(target))
+    {
+        relay->splice = 1;
+
+        client->bulk = (policy->splice == NGX_TUNNEL_SPLICE_ON);
+        target->bulk = client->bulk;
+    }
+
+#endif
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_tunnel_relay_limit(ngx_tunnel_relay_t *relay)
+{
+    off_t                 upload, download;
+    ngx_msec_t            now;
+    ngx_tunnel_policy_t  *policy;
+
+    now = ngx_current_msec;
+    policy = relay->policy;
+
+    upload = (policy->upload_rate == -1) ? policy->max_rate
+                                         : policy->upload_rate;
+    download = (policy->download_rate == -1) ? policy->max_rate
+                                             : policy->download_rate;
+
+    ngx_tunnel_rate_init(&relay->client.rate, upload, policy->buffer_size,
+                         now);
+    ngx_tunnel_rate_init(&relay->target.rate, download, policy->buffer_size,
+                         now);
+
+    relay->left = policy->max_payload ? policy->max_payload
+                                      : NGX_MAX_OFF_T_VALUE;
+    relay->client.left = policy->max_upload ? policy->max_upload
+                                            : NGX_MAX_OFF_T_VALUE;
+    relay->target.left = policy->max_download ? policy->max_download
+                                              : NGX_MAX_OFF_T_VALUE;
+
+    if (policy->min_rate) {
+        ngx_tunnel_window_init(&relay->window,
+                               policy->min_rate_grace == -1
+                               ? policy->min_rate_window
+                               : policy->min_rate_grace,
+                               policy->min_rate_window, now);
+    }
+
+    relay->limited = relay->client.rate.rate || relay->target.rate.rate
+                     || policy->max_payload || policy->max_upload
+                     || policy->max_download || relay->usage;
+}
+
+
+/* bytes that came before the relay count as those that it reads */
+
+static ngx_int_t
+ngx_tunnel_relay_early(ngx_tunnel_relay_t *relay)
+{
+    off_t              n, left;
+    ngx_tunnel_end_t  *client;
+
+    client = &relay->client;
+
+    n = client->last - client->pos;
+
+    if (n == 0) {
+        return NGX_OK;
+    }
+
+    if (n > client->left || n > relay->left) {
+        relay->ending = NGX_TUNNEL_MAX_PAYLOAD;
+        n = ngx_min(client->left, relay->left);
+    }
+
+    if (relay->usage) {
+        left = ngx_tunnel_quota_left(relay->usage);
+
+        if (n >= left) {
+            relay->ending = NGX_TUNNEL_QUOTA;
+            n = ngx_max(left, 0);
+        }
+    }
+
+    client->last = client->pos + n;
+
+    ngx_tunnel_relay_count(relay, client, n);
+
+    return (n > 0) ? ngx_tunnel_relay_keep(relay, client) : NGX_OK;
 }
 
 
@@ -404,8 +303,20 @@ ngx_tunnel_relay_process(ngx_tunnel_relay_t *relay)
     }
 
     if (reason == NGX_TUNNEL_NO_REASON
-        && (ngx_tunnel_relay_events(client) != NGX_OK
-            || ngx_tunnel_relay_events(target) != NGX_OK))
+        && relay->ending != NGX_TUNNEL_NO_REASON)
+    {
+        if (!ngx_tunnel_relay_linger(relay, ngx_tunnel_relay_waits(client)
+                                            + ngx_tunnel_relay_waits(target)
+                                            + client->ops->unsent(client)
+                                            + target->ops->unsent(target)))
+        {
+            reason = relay->ending;
+        }
+    }
+
+    if (reason == NGX_TUNNEL_NO_REASON
+        && (client->ops->events(client) != NGX_OK
+            || target->ops->events(target) != NGX_OK))
     {
         reason = NGX_TUNNEL_ERROR;
     }
@@ -419,32 +330,142 @@ ngx_tunnel_relay_process(ngx_tunnel_relay_t *relay)
 static void
 ngx_tunnel_relay_timer_handler(ngx_event_t *ev)
 {
-    ngx_msec_t           idle;
-    ngx_tunnel_relay_t  *relay;
+    ngx_msec_t            next;
+    ngx_tunnel_end_t     *client, *target;
+    ngx_tunnel_relay_t   *relay;
+    ngx_tunnel_reason_e   reason;
 
     relay = ev->data;
+    client = &relay->client;
+    target = &relay->target;
 
-    if (relay->client.gone || relay->target.gone) {
-        ngx_tunnel_relay_linger(relay, relay->client.gone ? &relay->client
-                                                          : &relay->target);
+    next = ngx_current_msec + NGX_TUNNEL_NO_TIMEOUT;
+
+    reason = ngx_tunnel_relay_expired(relay, &next);
+
+    if (reason == NGX_TUNNEL_NO_REASON && (client->gone || target->gone)) {
+        reason = ngx_tunnel_relay_broken(relay, client->gone ? client
+                                                             : target);
+    }
+
+    if (reason != NGX_TUNNEL_NO_REASON) {
+        ngx_tunnel_relay_done(relay, relay->ending != NGX_TUNNEL_NO_REASON
+                                     ? relay->ending : reason);
         return;
     }
 
-    if (relay->policy->idle_timeout == 0) {
-        ngx_add_timer(ev, NGX_TUNNEL_NO_TIMEOUT);
-        return;
+    ngx_tunnel_relay_arm(relay, next);
+
+    if (client->delayed || target->delayed
+        || relay->ending != NGX_TUNNEL_NO_REASON)
+    {
+        ngx_tunnel_relay_process(relay);
+    }
+}
+
+
+/*
+ * Whether a time of the policy is over; if not, next is lowered to when one
+ * may be.
+ */
+
+static ngx_tunnel_reason_e
+ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay, ngx_msec_t *next)
+{
+    ngx_msec_t            now, at;
+    ngx_uint_t            i;
+    ngx_tunnel_end_t     *e;
+    ngx_tunnel_policy_t  *policy;
+
+#define ngx_tunnel_relay_at(time, reason)                                     \
+    at = (time);                                                              \
+                                                                              \
+    if ((ngx_msec_int_t) (at - now) <= 0) {                                   \
+                                                                              \
+        if (reason != NGX_TUNNEL_NO_REASON) {                                 \
+            return reason;                                                    \
+        }                                                                     \
+                                                                              \
+    } else if ((ngx_msec_int_t) (at - *next) < 0) {                           \
+        *next = at;                                                           \
     }
 
-    /* bytes that move write a time stamp only, so the timer looks at it */
+    now = ngx_current_msec;
+    policy = relay->policy;
 
-    idle = ngx_current_msec - relay->active;
-
-    if (idle < relay->policy->idle_timeout) {
-        ngx_add_timer(ev, relay->policy->idle_timeout - idle);
-        return;
+    if (policy->max_lifetime) {
+        ngx_tunnel_relay_at(relay->start + policy->max_lifetime,
+                            NGX_TUNNEL_MAX_LIFETIME);
     }
 
-    ngx_tunnel_relay_done(relay, NGX_TUNNEL_IDLE_TIMEOUT);
+    if (policy->min_rate) {
+
+        if (ngx_tunnel_window_slow(&relay->window, policy->min_rate,
+                                   policy->min_rate_window,
+                                   relay->client.received
+                                   + relay->target.received, now))
+        {
+            return NGX_TUNNEL_MIN_RATE;
+        }
+
+        ngx_tunnel_relay_at(relay->window.end, NGX_TUNNEL_NO_REASON);
+    }
+
+    if (policy->idle_timeout) {
+        ngx_tunnel_relay_at(relay->active + policy->idle_timeout,
+                            NGX_TUNNEL_IDLE_TIMEOUT);
+    }
+
+    for (i = 0; i < 2; i++) {
+        e = i ? &relay->target : &relay->client;
+
+        if (policy->send_timeout && e->stalled) {
+            ngx_tunnel_relay_at(e->stalled + policy->send_timeout,
+                                NGX_TUNNEL_SEND_TIMEOUT);
+        }
+
+        if (e->delayed) {
+            ngx_tunnel_relay_at(e->rate.next, NGX_TUNNEL_NO_REASON);
+        }
+    }
+
+    if (relay->usage) {
+
+        if (ngx_tunnel_quota_left(relay->usage) <= 0
+            && relay->ending == NGX_TUNNEL_NO_REASON)
+        {
+            relay->ending = NGX_TUNNEL_QUOTA;
+        }
+
+        ngx_tunnel_relay_at(now + NGX_TUNNEL_QUOTA_TICK, NGX_TUNNEL_NO_REASON);
+    }
+
+    return NGX_TUNNEL_NO_REASON;
+}
+
+
+/* the timer fires at a time, or earlier, and then sees what it is for */
+
+static void
+ngx_tunnel_relay_arm(ngx_tunnel_relay_t *relay, ngx_msec_t at)
+{
+    ngx_event_t     *timer;
+    ngx_msec_int_t   wait;
+
+    timer = &relay->timer;
+
+    if (timer->timer_set) {
+
+        if ((ngx_msec_int_t) (timer->timer.key - at) <= 0) {
+            return;
+        }
+
+        ngx_del_timer(timer);
+    }
+
+    wait = at - ngx_current_msec;
+
+    ngx_add_timer(timer, ngx_max(wait, 0));
 }
 
 
@@ -454,43 +475,30 @@ static ngx_tunnel_reason_e
 ngx_tunnel_relay_flow(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     ngx_tunnel_end_t *to)
 {
-    ngx_int_t             rc;
+    off_t                 allowed;
     ngx_uint_t            reads;
     ngx_tunnel_reason_e   reason;
 
     for (reads = NGX_TUNNEL_RELAY_READS; /* void */ ; reads--) {
 
-        if (from->pos != from->last) {
+        if (ngx_tunnel_relay_waits(from)) {
 
             reason = ngx_tunnel_relay_send(relay, from, to);
 
-            if (reason != NGX_TUNNEL_NO_REASON || from->pos != from->last) {
+            if (reason != NGX_TUNNEL_NO_REASON
+                || ngx_tunnel_relay_waits(from))
+            {
                 return reason;
             }
         }
 
         if (from->eof) {
-
-            if (to->gone) {
-                from->shut = 1;
-            }
-
-            if (!from->shut) {
-                rc = to->ops->shutdown(to);
-
-                if (rc == NGX_ERROR) {
-                    return ngx_tunnel_relay_broken(relay, to);
-                }
-
-                from->shut = (rc == NGX_OK);
-            }
-
-            return !from->gone && ngx_tunnel_relay_gone(from)
-                   ? ngx_tunnel_relay_broken(relay, from)
-                   : NGX_TUNNEL_NO_REASON;
+            return ngx_tunnel_relay_eof(relay, from, to);
         }
 
-        if (!from->connection->read->ready) {
+        if (!from->connection->read->ready
+            || relay->ending != NGX_TUNNEL_NO_REASON)
+        {
             return NGX_TUNNEL_NO_REASON;
         }
 
@@ -499,7 +507,17 @@ ngx_tunnel_relay_flow(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
             return NGX_TUNNEL_NO_REASON;
         }
 
-        reason = ngx_tunnel_relay_read(relay, from, to);
+        allowed = NGX_MAX_OFF_T_VALUE;
+
+        if (relay->limited) {
+            allowed = ngx_tunnel_relay_allowed(relay, from);
+
+            if (from->delayed || relay->ending != NGX_TUNNEL_NO_REASON) {
+                return NGX_TUNNEL_NO_REASON;
+            }
+        }
+
+        reason = ngx_tunnel_relay_read(relay, from, to, allowed);
 
         if (reason != NGX_TUNNEL_NO_REASON) {
             return reason;
@@ -508,19 +526,128 @@ ngx_tunnel_relay_flow(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 }
 
 
+/* an end has no more to send, and the other one has it all */
+
+static ngx_tunnel_reason_e
+ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
+    ngx_tunnel_end_t *to)
+{
+    ngx_int_t  rc;
+
+    if (to->gone) {
+        from->shut = 1;
+    }
+
+    if (!from->shut) {
+        rc = to->ops->shutdown(to);
+
+        if (rc == NGX_ERROR) {
+            return ngx_tunnel_relay_broken(relay, to);
+        }
+
+        from->shut = (rc == NGX_OK);
+
+        if (!relay->policy->half_close
+            && relay->ending == NGX_TUNNEL_NO_REASON)
+        {
+            relay->ending = ngx_tunnel_relay_closed(relay, from);
+        }
+    }
+
+    if (!from->gone && from->ops->failed(from)) {
+        return ngx_tunnel_relay_broken(relay, from);
+    }
+
+    return NGX_TUNNEL_NO_REASON;
+}
+
+
+/*
+ * How many bytes may be read now.  None: the flow is delayed, or the tunnel
+ * is ending, or there may be no more at all, which one that comes will tell.
+ */
+
+static off_t
+ngx_tunnel_relay_allowed(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
+{
+    off_t  allowed, n;
+
+    allowed = ngx_min(from->left, relay->left);
+
+    if (relay->usage) {
+        n = ngx_tunnel_quota_left(relay->usage);
+
+        if (n <= 0) {
+            relay->ending = NGX_TUNNEL_QUOTA;
+            return 0;
+        }
+
+        allowed = ngx_min(allowed, n);
+    }
+
+    if (from->rate.rate) {
+        n = ngx_tunnel_rate_allowed(&from->rate, ngx_current_msec);
+
+        from->delayed = (n <= 0);
+
+        if (from->delayed) {
+            ngx_tunnel_relay_arm(relay, from->rate.next);
+            return 0;
+        }
+
+        allowed = ngx_min(allowed, n);
+    }
+
+    return allowed;
+}
+
+
 /* reads once and sends what was read, as far as it goes */
 
 static ngx_tunnel_reason_e
 ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
-    ngx_tunnel_end_t *to)
+    ngx_tunnel_end_t *to, off_t allowed)
 {
-    u_char               *scratch;
+    size_t                size;
     ssize_t               n;
     ngx_tunnel_reason_e   reason;
 
-    scratch = relay->worker->scratch;
+#if (NGX_TUNNEL_HAVE_SPLICE)
 
-    n = from->ops->recv(from, scratch, relay->policy->buffer_size);
+    if (from->bulk && allowed && !to->gone) {
+        n = ngx_tunnel_relay_splice(relay, from, allowed);
+
+    } else {
+        n = NGX_DECLINED;
+    }
+
+    if (n == NGX_DECLINED)
+
+#endif
+    {
+        size = ngx_min(allowed, (off_t) relay->policy->buffer_size);
+
+        n = from->ops->recv(from, relay->worker->scratch, size ? size : 1);
+
+        if (n > 0 && size == 0) {
+            relay->ending = NGX_TUNNEL_MAX_PAYLOAD;
+            return NGX_TUNNEL_NO_REASON;
+        }
+
+        if (n > 0 && !to->gone) {
+            from->pos = relay->worker->scratch;
+            from->last = from->pos + n;
+        }
+
+        /* twice in a row is bulk */
+
+        from->bulk = relay->splice
+                     && (relay->policy->splice == NGX_TUNNEL_SPLICE_ON
+                         || (from->full
+                             && n == (ssize_t) relay->policy->buffer_size));
+
+        from->full = (n == (ssize_t) relay->policy->buffer_size);
+    }
 
     if (n == NGX_AGAIN) {
         return NGX_TUNNEL_NO_REASON;
@@ -535,38 +662,101 @@ ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
         return NGX_TUNNEL_NO_REASON;
     }
 
-    from->received += n;
+    ngx_tunnel_relay_count(relay, from, n);
 
     if (to->gone) {
         return NGX_TUNNEL_NO_REASON;
     }
 
+    reason = ngx_tunnel_relay_send(relay, from, to);
+
+    if (reason == NGX_TUNNEL_NO_REASON
+        && from->pos != from->last
+        && ngx_tunnel_relay_keep(relay, from) != NGX_OK)
+    {
+        reason = NGX_TUNNEL_ERROR;
+    }
+
+    if (reason != NGX_TUNNEL_NO_REASON) {
+        ngx_tunnel_relay_release(relay, from);
+    }
+
+    return reason;
+}
+
+
+#if (NGX_TUNNEL_HAVE_SPLICE)
+
+/* returns as recv, or NGX_DECLINED if bytes are to be copied */
+
+static ssize_t
+ngx_tunnel_relay_splice(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
+    off_t allowed)
+{
+    ssize_t  n;
+
+    from->pipe = ngx_tunnel_worker_get_pipe(relay->worker, relay->log);
+
+    if (from->pipe == NULL) {
+        return NGX_DECLINED;
+    }
+
+    n = ngx_tunnel_end_splice_recv(from, from->pipe,
+                                   ngx_min(allowed, NGX_TUNNEL_SPLICE_SIZE));
+
+    if (n > 0) {
+        from->piped = n;
+        from->run += n;
+
+        return n;
+    }
+
+    ngx_tunnel_relay_release(relay, from);
+
+    if (n == NGX_DECLINED) {
+        relay->splice = 0;
+    }
+
+    if (from->run < NGX_TUNNEL_SPLICE_RUN
+        && relay->policy->splice == NGX_TUNNEL_SPLICE_AUTO)
+    {
+        from->bulk = 0;
+        from->full = 0;
+    }
+
+    from->run = 0;
+
+    return n;
+}
+
+#endif
+
+
+static void
+ngx_tunnel_relay_count(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
+    off_t n)
+{
+    from->received += n;
     relay->active = ngx_current_msec;
 
     if (from == &relay->target && relay->first_byte == 0) {
         relay->first_byte = ngx_current_msec;
     }
 
-    from->pos = scratch;
-    from->last = scratch + n;
-
-    reason = ngx_tunnel_relay_send(relay, from, to);
-
-    if (reason != NGX_TUNNEL_NO_REASON) {
-        from->pos = from->last;
-        return reason;
+    if (!relay->limited) {
+        return;
     }
 
-    if (from->pos != from->last
-        && ngx_tunnel_relay_keep(relay, from, from->pos,
-                                 from->last - from->pos)
-           != NGX_OK)
-    {
-        from->pos = from->last;
-        return NGX_TUNNEL_ERROR;
+    from->left -= n;
+    relay->left -= n;
+
+    if (from->rate.rate) {
+        ngx_tunnel_rate_spend(&from->rate, n);
     }
 
-    return NGX_TUNNEL_NO_REASON;
+    if (relay->usage) {
+        ngx_tunnel_quota_spend(relay->usage, n);
+    }
 }
 
 
@@ -576,15 +766,23 @@ ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 {
     ssize_t  n;
 
-    while (from->pos != from->last) {
+    while (ngx_tunnel_relay_waits(from)) {
 
         if (!to->connection->write->ready) {
-            return NGX_TUNNEL_NO_REASON;
+            n = NGX_AGAIN;
+
+#if (NGX_TUNNEL_HAVE_SPLICE)
+
+        } else if (from->piped) {
+            n = ngx_tunnel_end_splice_send(to, from->pipe, from->piped);
+#endif
+
+        } else {
+            n = to->ops->send(to, from->pos, from->last - from->pos);
         }
 
-        n = to->ops->send(to, from->pos, from->last - from->pos);
-
         if (n == NGX_AGAIN) {
+            ngx_tunnel_relay_stalled(relay, from);
             return NGX_TUNNEL_NO_REASON;
         }
 
@@ -592,8 +790,15 @@ ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
             return ngx_tunnel_relay_broken(relay, to);
         }
 
-        from->pos += n;
+        if (from->piped) {
+            from->piped -= n;
+
+        } else {
+            from->pos += n;
+        }
+
         to->sent += n;
+        from->stalled = 0;
         relay->active = ngx_current_msec;
     }
 
@@ -603,89 +808,70 @@ ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 }
 
 
-/* copies bytes out of the shared buffer, where others will read into */
-
-static ngx_int_t
-ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
-    u_char *data, size_t len)
+static void
+ngx_tunnel_relay_stalled(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
 {
-    ngx_tunnel_buf_t     *buf;
-    ngx_tunnel_worker_t  *w;
-
-    w = relay->worker;
-    buf = w->free;
-
-    if (buf) {
-        w->free = buf->next;
-        w->nfree--;
-
-    } else {
-        buf = ngx_alloc(sizeof(ngx_tunnel_buf_t) + w->size, relay->log);
-        if (buf == NULL) {
-            return NGX_ERROR;
-        }
+    if (from->stalled) {
+        return;
     }
 
+    from->stalled = ngx_current_msec;
+
+    if (relay->policy->send_timeout) {
+        ngx_tunnel_relay_arm(relay,
+                             ngx_current_msec + relay->policy->send_timeout);
+    }
+}
+
+
+/* copies bytes out of a buffer that others will read into */
+
+static ngx_int_t
+ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
+{
+    size_t             len;
+    ngx_tunnel_buf_t  *buf;
+
+    buf = ngx_tunnel_worker_get_buf(relay->worker, relay->log);
+    if (buf == NULL) {
+        return NGX_ERROR;
+    }
+
+    len = from->last - from->pos;
+
+    ngx_memcpy(buf + 1, from->pos, len);
+
     from->buf = buf;
-    from->pos = (u_char *) buf + sizeof(ngx_tunnel_buf_t);
-    from->last = ngx_cpymem(from->pos, data, len);
+    from->pos = (u_char *) (buf + 1);
+    from->last = from->pos + len;
 
     return NGX_OK;
 }
 
 
-/* nothing waits any more, sent or given up: the buffer goes back */
+/* nothing waits any more, sent or given up */
 
 static void
 ngx_tunnel_relay_release(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
 {
-    ngx_tunnel_buf_t     *buf;
-    ngx_tunnel_worker_t  *w;
-
     from->pos = from->last;
+    from->stalled = 0;
 
-    buf = from->buf;
-
-    if (buf == NULL) {
-        return;
+    if (from->buf) {
+        ngx_tunnel_worker_free_buf(relay->worker, from->buf);
+        from->buf = NULL;
     }
 
-    from->buf = NULL;
-    w = relay->worker;
+#if (NGX_TUNNEL_HAVE_SPLICE)
 
-    if (w->nfree < NGX_TUNNEL_MAX_FREE_BUFS) {
-        buf->next = w->free;
-        w->free = buf;
-        w->nfree++;
-
-    } else {
-        ngx_free(buf);
-    }
-}
-
-
-/* an event behind the end of an end's data may be a reset */
-
-static ngx_uint_t
-ngx_tunnel_relay_gone(ngx_tunnel_end_t *e)
-{
-    int                err;
-    socklen_t          len;
-    ngx_connection_t  *c;
-
-    c = e->connection;
-
-    if (!c->read->ready) {
-        return 0;
+    if (from->pipe) {
+        ngx_tunnel_worker_free_pipe(relay->worker, from->pipe,
+                                    from->piped == 0);
+        from->pipe = NULL;
+        from->piped = 0;
     }
 
-    c->read->ready = 0;
-
-    err = 0;
-    len = sizeof(int);
-
-    return getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1
-           || err != 0;
+#endif
 }
 
 
@@ -697,74 +883,71 @@ ngx_tunnel_relay_gone(ngx_tunnel_end_t *e)
 static ngx_tunnel_reason_e
 ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
 {
-    ngx_tunnel_end_t  *other;
+    ngx_tunnel_end_t     *other;
+    ngx_tunnel_reason_e   reason;
 
     other = (e == &relay->client) ? &relay->target : &relay->client;
 
-    if (e->eof && (e->pos != e->last || other->ops->unsent(other))) {
+    if (e->eof) {
+        reason = ngx_tunnel_relay_closed(relay, e);
+
+    } else {
+        reason = (e == &relay->client) ? NGX_TUNNEL_CLIENT_RESET
+                                       : NGX_TUNNEL_TARGET_RESET;
+    }
+
+    if (relay->ending != NGX_TUNNEL_NO_REASON) {
+        reason = relay->ending;
+
+    } else if (e->eof) {
 
         /* a reset would take what the other end has not got yet */
 
-        if (!e->gone) {
-            e->gone = 1;
-            relay->active = ngx_current_msec;
-
-            ngx_add_timer(&relay->timer, NGX_TUNNEL_LINGER_TICK);
-        }
-
         ngx_tunnel_relay_release(relay, other);
 
-        return NGX_TUNNEL_NO_REASON;
+        if (ngx_tunnel_relay_linger(relay, ngx_tunnel_relay_waits(e)
+                                           + other->ops->unsent(other)))
+        {
+            e->gone = 1;
+            return NGX_TUNNEL_NO_REASON;
+        }
     }
 
     other->ops->reset(other);
 
-    if (e == &relay->client) {
-        return e->eof ? NGX_TUNNEL_CLIENT_CLOSED : NGX_TUNNEL_CLIENT_RESET;
-    }
-
-    return e->eof ? NGX_TUNNEL_TARGET_CLOSED : NGX_TUNNEL_TARGET_RESET;
+    return reason;
 }
 
 
-/* an end has gone: ends the tunnel when the other one has got everything */
-
-static void
-ngx_tunnel_relay_linger(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
+static ngx_tunnel_reason_e
+ngx_tunnel_relay_closed(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
 {
-    ngx_tunnel_reason_e  reason;
-
-    if (ngx_current_msec - relay->active >= NGX_TUNNEL_LINGER_TIMEOUT) {
-        reason = (e == &relay->client) ? NGX_TUNNEL_CLIENT_CLOSED
-                                       : NGX_TUNNEL_TARGET_CLOSED;
-
-    } else {
-        reason = ngx_tunnel_relay_broken(relay, e);
-    }
-
-    if (reason != NGX_TUNNEL_NO_REASON) {
-        ngx_tunnel_relay_done(relay, reason);
-        return;
-    }
-
-    ngx_add_timer(&relay->timer, NGX_TUNNEL_LINGER_TICK);
+    return (e == &relay->client) ? NGX_TUNNEL_CLIENT_CLOSED
+                                 : NGX_TUNNEL_TARGET_CLOSED;
 }
 
 
-static ngx_int_t
-ngx_tunnel_relay_events(ngx_tunnel_end_t *e)
+/* whether to wait until what is on its way, so many bytes, has arrived */
+
+static ngx_uint_t
+ngx_tunnel_relay_linger(ngx_tunnel_relay_t *relay, size_t unsent)
 {
-    ngx_connection_t  *c;
-
-    c = e->connection;
-
-    if (ngx_handle_read_event(c->read, e->eof ? NGX_CLOSE_EVENT : 0)
-        != NGX_OK)
-    {
-        return NGX_ERROR;
+    if (unsent == 0) {
+        return 0;
     }
 
-    return ngx_handle_write_event(c->write, 0);
+    if (unsent != relay->unsent) {
+        relay->unsent = unsent;
+        relay->progress = ngx_current_msec;
+    }
+
+    if (ngx_current_msec - relay->progress >= NGX_TUNNEL_LINGER_TIMEOUT) {
+        return 0;
+    }
+
+    ngx_tunnel_relay_arm(relay, ngx_current_msec + NGX_TUNNEL_LINGER_TICK);
+
+    return 1;
 }
 
 
@@ -780,7 +963,6 @@ ngx_tunnel_relay_done(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 void
 ngx_tunnel_relay_abort(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 {
-    ngx_uint_t    i;
     ngx_event_t  *rev;
 
     if (relay->done) {
@@ -795,9 +977,8 @@ ngx_tunnel_relay_abort(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
         ngx_del_timer(&relay->timer);
     }
 
-    for (i = 0; i < 2; i++) {
-        ngx_tunnel_relay_release(relay, i ? &relay->target : &relay->client);
-    }
+    ngx_tunnel_relay_release(relay, &relay->client);
+    ngx_tunnel_relay_release(relay, &relay->target);
 
     rev = relay->client.connection->read;
 

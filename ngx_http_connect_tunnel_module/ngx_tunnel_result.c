@@ -42,6 +42,9 @@ static const ngx_tunnel_result_t  ngx_tunnel_results[] = {
     { ngx_string("connect_timeout"), 504, NGX_LOG_ERR,
       ngx_string("connection_timeout") },
 
+    { ngx_string("client_limit"), 429, NGX_LOG_ERR,
+      ngx_string("connection_limit_reached") },
+
     { ngx_string("machine_limit"), 503, NGX_LOG_ERR,
       ngx_string("connection_limit_reached") },
 
@@ -60,6 +63,11 @@ static const ngx_str_t  ngx_tunnel_reasons[] = {
     ngx_string("client_reset"),
     ngx_string("target_reset"),
     ngx_string("idle_timeout"),
+    ngx_string("send_timeout"),
+    ngx_string("min_rate"),
+    ngx_string("max_lifetime"),
+    ngx_string("max_payload"),
+    ngx_string("quota"),
     ngx_string("shutdown"),
     ngx_string("error"),
     ngx_null_string

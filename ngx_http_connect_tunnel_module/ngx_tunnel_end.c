@@ -1,0 +1,384 @@
+
+/*
+ * End: sockets, with TLS or without.
+ */
+
+
+#include "ngx_tunnel_end.h"
+
+
+static ngx_int_t ngx_tunnel_socket_open(ngx_tunnel_end_t *e,
+    ngx_uint_t keepalive);
+static ssize_t ngx_tunnel_socket_recv(ngx_tunnel_end_t *e, u_char *buf,
+    size_t size);
+static ssize_t ngx_tunnel_socket_send(ngx_tunnel_end_t *e, u_char *buf,
+    size_t size);
+#if (NGX_SSL)
+static ngx_uint_t ngx_tunnel_socket_is_reset(ngx_connection_t *c);
+#endif
+static ngx_int_t ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e);
+static void ngx_tunnel_socket_reset(ngx_tunnel_end_t *e);
+static size_t ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e);
+static ngx_uint_t ngx_tunnel_socket_failed(ngx_tunnel_end_t *e);
+static ngx_int_t ngx_tunnel_socket_events(ngx_tunnel_end_t *e);
+
+
+const ngx_tunnel_end_ops_t  ngx_tunnel_end_socket = {
+    ngx_tunnel_socket_open,
+    ngx_tunnel_socket_recv,
+    ngx_tunnel_socket_send,
+    ngx_tunnel_socket_shutdown,
+    ngx_tunnel_socket_reset,
+    ngx_tunnel_socket_unsent,
+    ngx_tunnel_socket_failed,
+    ngx_tunnel_socket_events
+};
+
+
+static ngx_int_t
+ngx_tunnel_socket_open(ngx_tunnel_end_t *e, ngx_uint_t keepalive)
+{
+    int                on;
+    ngx_connection_t  *c;
+
+    c = e->connection;
+
+    if (ngx_tcp_nodelay(c) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    on = 1;
+
+    if (keepalive
+        && setsockopt(c->fd, SOL_SOCKET, SO_KEEPALIVE, (const void *) &on,
+                      sizeof(int))
+           == -1)
+    {
+        ngx_connection_error(c, ngx_socket_errno,
+                             "setsockopt(SO_KEEPALIVE) failed");
+        return NGX_ERROR;
+    }
+
+#if (NGX_SSL)
+
+    if (c->ssl) {
+
+        /* what SSL_write() did not take is written from elsewhere */
+
+        SSL_set_mode(c->ssl->connection, SSL_MODE_ENABLE_PARTIAL_WRITE
+                                         |SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    }
+
+#endif
+
+    return NGX_OK;
+}
+
+
+static ssize_t
+ngx_tunnel_socket_recv(ngx_tunnel_end_t *e, u_char *buf, size_t size)
+{
+    ssize_t            n;
+    ngx_connection_t  *c;
+
+    c = e->connection;
+
+    n = c->recv(c, buf, size);
+
+#if (NGX_SSL)
+    if (n == 0 && c->ssl && ngx_tunnel_socket_is_reset(c)) {
+        return NGX_ERROR;
+    }
+#endif
+
+    return n;
+}
+
+
+#if (NGX_SSL)
+
+/* nginx's TLS reports a reset as an end, as it does a FIN */
+
+static ngx_uint_t
+ngx_tunnel_socket_is_reset(ngx_connection_t *c)
+{
+#if (NGX_HAVE_TCP_INFO)
+
+    socklen_t        len;
+    struct tcp_info  ti;
+
+    if (SSL_get_shutdown(c->ssl->connection) & SSL_RECEIVED_SHUTDOWN) {
+        return 0;
+    }
+
+    len = sizeof(struct tcp_info);
+
+    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0
+           && ti.tcpi_state == TCP_CLOSE;
+
+#else
+
+    return 0;
+
+#endif
+}
+
+#endif
+
+
+static ssize_t
+ngx_tunnel_socket_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
+{
+    return e->connection->send(e->connection, buf, size);
+}
+
+
+static ngx_int_t
+ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e)
+{
+    ngx_connection_t  *c;
+
+    c = e->connection;
+
+#if (NGX_SSL)
+
+    if (c->ssl) {
+        int  n, err;
+
+        /* RFC 8446 6.1: closes this direction only */
+
+        ERR_clear_error();
+
+        n = SSL_shutdown(c->ssl->connection);
+
+        if (n >= 0) {
+            return NGX_OK;
+        }
+
+        err = SSL_get_error(c->ssl->connection, n);
+
+        ERR_clear_error();
+
+        if (err == SSL_ERROR_WANT_WRITE) {
+            c->write->ready = 0;
+            return NGX_AGAIN;
+        }
+
+        /* the alert is out, only the peer's one is missing */
+
+        return (err == SSL_ERROR_WANT_READ) ? NGX_OK : NGX_ERROR;
+    }
+
+#endif
+
+    if (ngx_shutdown_socket(c->fd, NGX_WRITE_SHUTDOWN) == -1) {
+        return (ngx_socket_errno == NGX_ENOTCONN) ? NGX_OK : NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_tunnel_socket_reset(ngx_tunnel_end_t *e)
+{
+    struct linger      linger;
+    ngx_connection_t  *c;
+
+    c = e->connection;
+
+    linger.l_onoff = 1;
+    linger.l_linger = 0;
+
+    if (setsockopt(c->fd, SOL_SOCKET, SO_LINGER, (const void *) &linger,
+                   sizeof(struct linger))
+        == -1)
+    {
+        ngx_log_error(NGX_LOG_ALERT, c->log, ngx_socket_errno,
+                      "setsockopt(SO_LINGER) failed");
+    }
+
+#if (NGX_SSL)
+    if (c->ssl) {
+        c->ssl->no_wait_shutdown = 1;
+        c->ssl->no_send_shutdown = 1;
+    }
+#endif
+}
+
+
+static size_t
+ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e)
+{
+#if defined TIOCOUTQ
+
+    int  n;
+
+    if (ioctl(e->connection->fd, TIOCOUTQ, &n) == -1) {
+        return 0;
+    }
+
+    return n;
+
+#else
+
+    return 0;
+
+#endif
+}
+
+
+static ngx_uint_t
+ngx_tunnel_socket_failed(ngx_tunnel_end_t *e)
+{
+    int                err;
+    socklen_t          len;
+    ngx_connection_t  *c;
+
+    c = e->connection;
+
+    /* an event behind the end may be a reset */
+
+    if (!c->read->ready) {
+        return 0;
+    }
+
+    c->read->ready = 0;
+
+    err = 0;
+    len = sizeof(int);
+
+    return getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1
+           || err != 0;
+}
+
+
+static ngx_int_t
+ngx_tunnel_socket_events(ngx_tunnel_end_t *e)
+{
+    ngx_connection_t  *c;
+
+    c = e->connection;
+
+    if (ngx_handle_read_event(c->read, e->eof ? NGX_CLOSE_EVENT : 0)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_handle_write_event(c->write, 0);
+}
+
+
+#if (NGX_TUNNEL_HAVE_SPLICE)
+
+ngx_uint_t
+ngx_tunnel_end_is_raw(ngx_tunnel_end_t *e)
+{
+    if (e->ops != &ngx_tunnel_end_socket) {
+        return 0;
+    }
+
+#if (NGX_SSL)
+    if (e->connection->ssl) {
+        return 0;
+    }
+#endif
+
+    return 1;
+}
+
+
+ssize_t
+ngx_tunnel_end_splice_recv(ngx_tunnel_end_t *e, ngx_tunnel_pipe_t *pipe,
+    size_t size)
+{
+    ssize_t            n;
+    ngx_err_t          err;
+    ngx_event_t       *rev;
+    ngx_connection_t  *c;
+
+    c = e->connection;
+    rev = c->read;
+
+    do {
+        n = splice(c->fd, NULL, pipe->fd[1], NULL, size,
+                   SPLICE_F_MOVE|SPLICE_F_NONBLOCK);
+
+        err = (n == -1) ? ngx_errno : 0;
+
+    } while (err == NGX_EINTR);
+
+    ngx_log_debug3(NGX_LOG_DEBUG_EVENT, c->log, err,
+                   "splice: fd:%d %z of %uz", c->fd, n, size);
+
+    if (n > 0) {
+
+        /* what nginx knew of how much there is no longer holds */
+
+        rev->available = -1;
+
+        return n;
+    }
+
+    if (err == NGX_EINVAL) {
+        return NGX_DECLINED;
+    }
+
+    rev->ready = 0;
+
+    if (n == 0) {
+        rev->eof = 1;
+        return 0;
+    }
+
+    if (err == NGX_EAGAIN) {
+        return NGX_AGAIN;
+    }
+
+    rev->error = 1;
+    (void) ngx_connection_error(c, err, "splice() failed");
+
+    return NGX_ERROR;
+}
+
+
+ssize_t
+ngx_tunnel_end_splice_send(ngx_tunnel_end_t *e, ngx_tunnel_pipe_t *pipe,
+    size_t size)
+{
+    ssize_t            n;
+    ngx_err_t          err;
+    ngx_connection_t  *c;
+
+    c = e->connection;
+
+    do {
+        n = splice(pipe->fd[0], NULL, c->fd, NULL, size,
+                   SPLICE_F_MOVE|SPLICE_F_NONBLOCK);
+
+        err = (n == -1) ? ngx_errno : 0;
+
+    } while (err == NGX_EINTR);
+
+    ngx_log_debug3(NGX_LOG_DEBUG_EVENT, c->log, err,
+                   "splice: to fd:%d %z of %uz", c->fd, n, size);
+
+    if (n > 0) {
+        c->sent += n;
+        return n;
+    }
+
+    c->write->ready = 0;
+
+    if (n == 0 || err == NGX_EAGAIN) {
+        return NGX_AGAIN;
+    }
+
+    c->write->error = 1;
+    (void) ngx_connection_error(c, err, "splice() failed");
+
+    return NGX_ERROR;
+}
+
+#endif

@@ -1,0 +1,471 @@
+
+/*
+ * Session: from target, rules, policy and connector to the relay.
+ */
+
+
+#include "ngx_tunnel_session.h"
+
+
+typedef enum {
+    ngx_tunnel_var_target = 0,
+    ngx_tunnel_var_host,
+    ngx_tunnel_var_port,
+    ngx_tunnel_var_address,
+    ngx_tunnel_var_result,
+    ngx_tunnel_var_reason,
+    ngx_tunnel_var_bytes_sent,
+    ngx_tunnel_var_bytes_received,
+    ngx_tunnel_var_resolve_time,
+    ngx_tunnel_var_connect_time,
+    ngx_tunnel_var_first_byte_time,
+    ngx_tunnel_var_time
+} ngx_tunnel_var_e;
+
+
+static ngx_tunnel_result_e ngx_tunnel_session_check(ngx_tunnel_session_t *s);
+static ngx_tunnel_result_e ngx_tunnel_session_policy(ngx_tunnel_session_t *s);
+static ngx_int_t ngx_tunnel_session_connect(ngx_tunnel_session_t *s);
+static void ngx_tunnel_session_connected(ngx_tunnel_connect_t *cn,
+    ngx_tunnel_result_e result);
+static void ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_reason_e reason);
+static ngx_int_t ngx_tunnel_session_value(const ngx_str_t *from,
+    ngx_str_t *value);
+static ngx_int_t ngx_tunnel_session_number(ngx_pool_t *pool, off_t n,
+    ngx_str_t *value);
+static ngx_int_t ngx_tunnel_session_msec(ngx_pool_t *pool, ngx_msec_t ms,
+    ngx_str_t *value);
+
+
+ngx_conf_enum_t  ngx_tunnel_prefer[] = {
+    { ngx_string("any"), NGX_TUNNEL_PREFER_ANY },
+    { ngx_string("ipv4"), NGX_TUNNEL_PREFER_IPV4 },
+    { ngx_string("ipv6"), NGX_TUNNEL_PREFER_IPV6 },
+    { ngx_null_string, 0 }
+};
+
+
+ngx_conf_bitmask_t  ngx_tunnel_next_upstream[] = {
+    { ngx_string("error"), NGX_TUNNEL_NEXT_ERROR },
+    { ngx_string("timeout"), NGX_TUNNEL_NEXT_TIMEOUT },
+    { ngx_string("off"), NGX_TUNNEL_NEXT_OFF },
+    { ngx_null_string, 0 }
+};
+
+
+const ngx_tunnel_variable_t  ngx_tunnel_variables[] = {
+    { ngx_string("tunnel_target"), ngx_tunnel_var_target },
+    { ngx_string("tunnel_host"), ngx_tunnel_var_host },
+    { ngx_string("tunnel_port"), ngx_tunnel_var_port },
+    { ngx_string("tunnel_address"), ngx_tunnel_var_address },
+    { ngx_string("tunnel_result"), ngx_tunnel_var_result },
+    { ngx_string("tunnel_reason"), ngx_tunnel_var_reason },
+    { ngx_string("tunnel_bytes_sent"), ngx_tunnel_var_bytes_sent },
+    { ngx_string("tunnel_bytes_received"), ngx_tunnel_var_bytes_received },
+    { ngx_string("tunnel_resolve_time"), ngx_tunnel_var_resolve_time },
+    { ngx_string("tunnel_connect_time"), ngx_tunnel_var_connect_time },
+    { ngx_string("tunnel_first_byte_time"), ngx_tunnel_var_first_byte_time },
+    { ngx_string("tunnel_time"), ngx_tunnel_var_time },
+    { ngx_null_string, 0 }
+};
+
+
+void
+ngx_tunnel_conf_create(ngx_tunnel_conf_t *conf)
+{
+    ngx_tunnel_rules_create(&conf->rules);
+    ngx_tunnel_connect_conf_create(&conf->connect);
+    ngx_tunnel_policy_create(&conf->policy);
+}
+
+
+char *
+ngx_tunnel_conf_merge(ngx_conf_t *cf, ngx_tunnel_conf_t *conf,
+    ngx_tunnel_conf_t *prev)
+{
+    ngx_tunnel_rules_merge(&conf->rules, &prev->rules);
+    ngx_tunnel_connect_conf_merge(&conf->connect, &prev->connect);
+
+    return ngx_tunnel_policy_merge(cf, &conf->policy, &prev->policy);
+}
+
+
+ngx_int_t
+ngx_tunnel_session_open(ngx_tunnel_session_t *s)
+{
+    ngx_int_t  rc;
+
+    /* an attempt before this one may have failed */
+
+    s->connect = NULL;
+    ngx_str_null(&s->what);
+
+    rc = ngx_tunnel_session_check(s);
+
+    if (rc == NGX_TUNNEL_OK) {
+        rc = ngx_tunnel_session_policy(s);
+    }
+
+    if (rc == NGX_TUNNEL_OK) {
+        rc = ngx_tunnel_session_connect(s);
+    }
+
+    if (rc == NGX_AGAIN) {
+        return NGX_AGAIN;
+    }
+
+    if (rc != NGX_TUNNEL_OK) {
+        ngx_tunnel_session_fail(s, rc);
+    }
+
+    s->result = rc;
+
+    return rc;
+}
+
+
+static ngx_tunnel_result_e
+ngx_tunnel_session_check(ngx_tunnel_session_t *s)
+{
+    ngx_int_t  rc;
+    ngx_str_t  what;
+
+    rc = ngx_tunnel_rules_check_target(&s->conf->rules, s->target, s->trusted,
+                                       s->log, &what);
+    if (rc == NGX_OK) {
+        return NGX_TUNNEL_OK;
+    }
+
+    if (rc == NGX_DECLINED && s->conf->rules.dry_run) {
+        ngx_log_error(NGX_LOG_WARN, s->log, 0,
+                      "target \"%V\" would be denied by \"%V\"",
+                      &s->target->text, &what);
+        return NGX_TUNNEL_OK;
+    }
+
+    s->what = what;
+
+    return NGX_TUNNEL_DENIED_NAME;
+}
+
+
+static ngx_tunnel_result_e
+ngx_tunnel_session_policy(ngx_tunnel_session_t *s)
+{
+    ngx_int_t  rc;
+
+    s->policy = ngx_tunnel_policy_eval(&s->conf->policy, s->layer, s->data,
+                                       s->pool, s->log);
+    if (s->policy == NULL) {
+        return NGX_TUNNEL_INTERNAL;
+    }
+
+    rc = ngx_tunnel_quota_use(s->conf->policy.quotas, s->layer, s->data,
+                              s->pool, s->log, &s->usage, &s->what);
+
+    switch (rc) {
+
+    case NGX_OK:
+        return NGX_TUNNEL_OK;
+
+    case NGX_BUSY:
+        return NGX_TUNNEL_CLIENT_LIMIT;
+
+    default: /* NGX_ERROR */
+        return NGX_TUNNEL_MACHINE_LIMIT;
+    }
+}
+
+
+static ngx_int_t
+ngx_tunnel_session_connect(ngx_tunnel_session_t *s)
+{
+    ngx_tunnel_bind_t     *bind;
+    ngx_tunnel_connect_t  *cn;
+
+    cn = ngx_pcalloc(s->pool, sizeof(ngx_tunnel_connect_t));
+    if (cn == NULL) {
+        return NGX_TUNNEL_INTERNAL;
+    }
+
+    cn->pool = s->pool;
+    cn->log = s->log;
+    cn->conf = &s->conf->connect;
+    cn->rules = &s->conf->rules;
+    cn->own = s->own;
+    cn->target = s->target;
+    cn->resolver = s->resolver;
+    cn->system = s->system;
+    cn->balancer = s->balancer;
+    cn->trusted = s->trusted;
+    cn->handler = ngx_tunnel_session_connected;
+    cn->data = s;
+
+    bind = s->conf->connect.bind;
+
+    if (bind) {
+        cn->transparent = bind->transparent;
+
+        if (ngx_tunnel_bind_eval(bind, s->layer, s->data, s->pool, s->log,
+                                 &cn->local)
+            != NGX_OK)
+        {
+            return NGX_TUNNEL_INTERNAL;
+        }
+    }
+
+    s->connect = cn;
+    s->log->action = "connecting to target";
+
+    return ngx_tunnel_connect(cn);
+}
+
+
+static void
+ngx_tunnel_session_connected(ngx_tunnel_connect_t *cn,
+    ngx_tunnel_result_e result)
+{
+    ngx_tunnel_session_t  *s;
+
+    s = cn->data;
+
+    if (result == NGX_TUNNEL_OK) {
+        s->result = result;
+
+    } else {
+        ngx_tunnel_session_fail(s, result);
+    }
+
+    s->connected(s);
+}
+
+
+void
+ngx_tunnel_session_fail(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
+{
+    ngx_str_t                  *target, *what, failed;
+    ngx_tunnel_connect_t       *cn;
+    const ngx_tunnel_result_t  *res;
+
+    s->result = result;
+    res = ngx_tunnel_result(result);
+
+    target = s->target ? &s->target->text : &s->asked;
+    what = &s->what;
+    ngx_str_null(&failed);
+
+    cn = s->connect;
+
+    if (cn) {
+        failed = cn->failed;
+        what = &cn->what;
+    }
+
+    ngx_log_error(res->level, s->log, cn ? cn->err : 0,
+                  "tunnel to \"%V\" failed: %V%s%V%s%V",
+                  target, &res->token, failed.len ? ", address " : "", &failed,
+                  what->len ? ", " : "", what);
+}
+
+
+ngx_int_t
+ngx_tunnel_session_prepare(ngx_tunnel_session_t *s, ngx_connection_t *c,
+    ngx_buf_t *early)
+{
+    ngx_tunnel_relay_t  *relay;
+
+    relay = ngx_pcalloc(s->pool, sizeof(ngx_tunnel_relay_t));
+    if (relay == NULL) {
+        return NGX_ERROR;
+    }
+
+    relay->log = s->log;
+    relay->policy = s->policy;
+    relay->usage = s->usage;
+    relay->worker = s->worker;
+    relay->client.connection = c;
+    relay->client.ops = &ngx_tunnel_end_socket;
+    relay->target.connection = s->connect->connection;
+    relay->target.ops = &ngx_tunnel_end_socket;
+    relay->handler = ngx_tunnel_session_ended;
+    relay->data = s;
+
+    if (early) {
+        relay->client.pos = early->pos;
+        relay->client.last = early->last;
+        early->pos = early->last;
+    }
+
+    s->relay = relay;
+    s->connect->connection = NULL;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
+{
+    ngx_tunnel_session_t  *s;
+
+    s = relay->data;
+
+    s->ended(s);
+}
+
+
+void
+ngx_tunnel_session_close(ngx_tunnel_session_t *s)
+{
+    ngx_connection_t    *c;
+    ngx_tunnel_relay_t  *relay;
+
+    relay = s->relay;
+
+    if (relay == NULL) {
+
+        if (s->connect) {
+            ngx_tunnel_connect_cancel(s->connect);
+
+            c = s->connect->connection;
+
+            if (c) {
+                ngx_close_connection(c);
+                s->connect->connection = NULL;
+            }
+        }
+
+        return;
+    }
+
+    ngx_tunnel_relay_abort(relay, NGX_TUNNEL_SHUTDOWN);
+
+    ngx_log_error(NGX_LOG_INFO, s->log, 0,
+                  "tunnel to \"%V\" at %V ended: %V, "
+                  "received: %O, sent: %O",
+                  &s->target->text, &s->connect->address,
+                  ngx_tunnel_reason(relay->reason), relay->client.received,
+                  relay->client.sent);
+}
+
+
+ngx_int_t
+ngx_tunnel_session_variable(ngx_tunnel_session_t *s, ngx_uint_t id,
+    ngx_pool_t *pool, ngx_str_t *value)
+{
+    ngx_msec_t             end;
+    ngx_tunnel_relay_t    *relay;
+    ngx_tunnel_target_t   *target;
+    ngx_tunnel_connect_t  *cn;
+
+    target = s->target;
+    cn = s->connect;
+    relay = s->relay;
+
+    if ((id <= ngx_tunnel_var_port && target == NULL)
+        || ((id == ngx_tunnel_var_address
+             || id == ngx_tunnel_var_resolve_time
+             || id == ngx_tunnel_var_connect_time) && cn == NULL))
+    {
+        return NGX_DECLINED;
+    }
+
+    switch (id) {
+
+    case ngx_tunnel_var_target:
+        return ngx_tunnel_session_value(&target->text, value);
+
+    case ngx_tunnel_var_host:
+        return ngx_tunnel_session_value(&target->host, value);
+
+    case ngx_tunnel_var_port:
+        return ngx_tunnel_session_number(pool, target->port, value);
+
+    case ngx_tunnel_var_result:
+        return ngx_tunnel_session_value(&ngx_tunnel_result(s->result)->token,
+                                        value);
+
+    case ngx_tunnel_var_address:
+        return ngx_tunnel_session_value(&cn->address, value);
+
+    case ngx_tunnel_var_resolve_time:
+        return ngx_tunnel_session_msec(pool, cn->resolve_time, value);
+
+    case ngx_tunnel_var_connect_time:
+        return ngx_tunnel_session_msec(pool, cn->connect_time, value);
+    }
+
+    if (relay == NULL) {
+        return NGX_DECLINED;
+    }
+
+    switch (id) {
+
+    case ngx_tunnel_var_reason:
+        return ngx_tunnel_session_value(ngx_tunnel_reason(relay->reason),
+                                        value);
+
+    case ngx_tunnel_var_bytes_sent:
+        return ngx_tunnel_session_number(pool, relay->client.sent, value);
+
+    case ngx_tunnel_var_bytes_received:
+        return ngx_tunnel_session_number(pool, relay->client.received, value);
+
+    case ngx_tunnel_var_first_byte_time:
+        return relay->first_byte
+               ? ngx_tunnel_session_msec(pool,
+                                         relay->first_byte - relay->start,
+                                         value)
+               : NGX_DECLINED;
+
+    default: /* ngx_tunnel_var_time */
+        end = relay->done ? relay->end : ngx_current_msec;
+        return ngx_tunnel_session_msec(pool, end - relay->start, value);
+    }
+}
+
+
+static ngx_int_t
+ngx_tunnel_session_value(const ngx_str_t *from, ngx_str_t *value)
+{
+    *value = *from;
+
+    return value->len ? NGX_OK : NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_tunnel_session_number(ngx_pool_t *pool, off_t n, ngx_str_t *value)
+{
+    value->data = ngx_pnalloc(pool, NGX_OFF_T_LEN);
+    if (value->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->len = ngx_sprintf(value->data, "%O", n) - value->data;
+
+    return NGX_OK;
+}
+
+
+/* seconds with milliseconds; -1 was not measured */
+
+static ngx_int_t
+ngx_tunnel_session_msec(ngx_pool_t *pool, ngx_msec_t ms, ngx_str_t *value)
+{
+    if (ms == (ngx_msec_t) -1) {
+        return NGX_DECLINED;
+    }
+
+    value->data = ngx_pnalloc(pool, NGX_TIME_T_LEN + 4);
+    if (value->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->len = ngx_sprintf(value->data, "%T.%03M", (time_t) ms / 1000,
+                             ms % 1000)
+                 - value->data;
+
+    return NGX_OK;
+}

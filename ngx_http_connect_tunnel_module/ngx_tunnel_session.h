@@ -1,0 +1,243 @@
+
+/*
+ * Session: one tunnel from the request for it to its end, as all front ends
+ * have it.
+ */
+
+
+#ifndef _NGX_TUNNEL_SESSION_H_INCLUDED_
+#define _NGX_TUNNEL_SESSION_H_INCLUDED_
+
+
+#include "ngx_tunnel_connect.h"
+#include "ngx_tunnel_relay.h"
+
+
+#pragma GCC visibility push(hidden)
+
+
+/* what is configured alike for all front ends: target_* and relay_* */
+
+typedef struct {
+    ngx_tunnel_rules_t            rules;
+    ngx_tunnel_connect_conf_t     connect;
+    ngx_tunnel_policy_conf_t      policy;
+} ngx_tunnel_conf_t;
+
+
+void ngx_tunnel_conf_create(ngx_tunnel_conf_t *conf);
+
+/* returns NULL, or an error for the configuration to report */
+
+char *ngx_tunnel_conf_merge(ngx_conf_t *cf, ngx_tunnel_conf_t *conf,
+    ngx_tunnel_conf_t *prev);
+
+
+/*
+ * The directives: type is that of a configuration which has an
+ * ngx_tunnel_conf_t as its member "tunnel"; levels are the contexts, main
+ * that of relay_quota_zone; layer is a pointer to the front end's.
+ */
+
+#define NGX_TUNNEL_COMMANDS(main, levels, conf, type, layer)                  \
+                                                                              \
+    { ngx_string("target_allow"), levels|NGX_CONF_1MORE,                      \
+      ngx_tunnel_rules_pattern_slot, conf,                                    \
+      offsetof(type, tunnel.rules.allow), NULL },                             \
+                                                                              \
+    { ngx_string("target_deny"), levels|NGX_CONF_1MORE,                       \
+      ngx_tunnel_rules_pattern_slot, conf,                                    \
+      offsetof(type, tunnel.rules.deny), NULL },                              \
+                                                                              \
+    { ngx_string("target_allow_address"), levels|NGX_CONF_1MORE,              \
+      ngx_tunnel_rules_address_slot, conf,                                    \
+      offsetof(type, tunnel.rules.allow_address), NULL },                     \
+                                                                              \
+    { ngx_string("target_deny_address"), levels|NGX_CONF_1MORE,               \
+      ngx_tunnel_rules_address_slot, conf,                                    \
+      offsetof(type, tunnel.rules.deny_address), NULL },                      \
+                                                                              \
+    { ngx_string("target_dry_run"), levels|NGX_CONF_FLAG,                     \
+      ngx_conf_set_flag_slot, conf,                                           \
+      offsetof(type, tunnel.rules.dry_run), NULL },                           \
+                                                                              \
+    { ngx_string("target_connect_timeout"), levels|NGX_CONF_TAKE1,            \
+      ngx_tunnel_conf_msec_slot, conf,                                        \
+      offsetof(type, tunnel.connect.connect_timeout), NULL },                 \
+                                                                              \
+    { ngx_string("target_resolve_timeout"), levels|NGX_CONF_TAKE1,            \
+      ngx_tunnel_conf_msec_slot, conf,                                        \
+      offsetof(type, tunnel.connect.resolve_timeout), NULL },                 \
+                                                                              \
+    { ngx_string("target_prefer"), levels|NGX_CONF_TAKE1,                     \
+      ngx_tunnel_conf_enum_slot, conf,                                        \
+      offsetof(type, tunnel.connect.prefer), ngx_tunnel_prefer },             \
+                                                                              \
+    { ngx_string("target_bind"), levels|NGX_CONF_TAKE12,                      \
+      ngx_tunnel_bind_slot, conf,                                             \
+      offsetof(type, tunnel.connect.bind), layer },                           \
+                                                                              \
+    { ngx_string("target_next_upstream"), levels|NGX_CONF_1MORE,              \
+      ngx_tunnel_conf_bitmask_slot, conf,                                     \
+      offsetof(type, tunnel.connect.next_upstream),                           \
+      ngx_tunnel_next_upstream },                                             \
+                                                                              \
+    { ngx_string("target_next_upstream_tries"), levels|NGX_CONF_TAKE1,        \
+      ngx_tunnel_conf_num_slot, conf,                                         \
+      offsetof(type, tunnel.connect.next_tries), NULL },                      \
+                                                                              \
+    { ngx_string("target_next_upstream_timeout"), levels|NGX_CONF_TAKE1,      \
+      ngx_tunnel_conf_msec_slot, conf,                                        \
+      offsetof(type, tunnel.connect.next_timeout), NULL },                    \
+                                                                              \
+    { ngx_string("relay_idle_timeout"), levels|NGX_CONF_TAKE1,                \
+      ngx_tunnel_policy_slot, conf, offsetof(type, tunnel.policy), layer },   \
+                                                                              \
+    { ngx_string("relay_send_timeout"), levels|NGX_CONF_TAKE1,                \
+      ngx_tunnel_policy_slot, conf, offsetof(type, tunnel.policy), layer },   \
+                                                                              \
+    { ngx_string("relay_max_lifetime"), levels|NGX_CONF_TAKE1,                \
+      ngx_tunnel_policy_slot, conf, offsetof(type, tunnel.policy), layer },   \
+                                                                              \
+    { ngx_string("relay_min_rate"), levels|NGX_CONF_TAKE123,                  \
+      ngx_tunnel_policy_min_rate, conf, offsetof(type, tunnel.policy),        \
+      layer },                                                                \
+                                                                              \
+    { ngx_string("relay_max_rate"), levels|NGX_CONF_TAKE1,                    \
+      ngx_tunnel_policy_slot, conf, offsetof(type, tunnel.policy), layer },   \
+                                                                              \
+    { ngx_string("relay_upload_rate"), levels|NGX_CONF_TAKE1,                 \
+      ngx_tunnel_policy_slot, conf, offsetof(type, tunnel.policy), layer },   \
+                                                                              \
+    { ngx_string("relay_download_rate"), levels|NGX_CONF_TAKE1,               \
+      ngx_tunnel_policy_slot, conf, offsetof(type, tunnel.policy), layer },   \
+                                                                              \
+    { ngx_string("relay_max_payload"), levels|NGX_CONF_TAKE12,                \
+      ngx_tunnel_policy_max_payload, conf, offsetof(type, tunnel.policy),     \
+      layer },                                                                \
+                                                                              \
+    { ngx_string("relay_half_close"), levels|NGX_CONF_FLAG,                   \
+      ngx_conf_set_flag_slot, conf,                                           \
+      offsetof(type, tunnel.policy.policy.half_close), NULL },                \
+                                                                              \
+    { ngx_string("relay_buffer_size"), levels|NGX_CONF_TAKE1,                 \
+      ngx_tunnel_conf_size_slot, conf,                                        \
+      offsetof(type, tunnel.policy.policy.buffer_size), NULL },               \
+                                                                              \
+    { ngx_string("relay_socket_keepalive"), levels|NGX_CONF_FLAG,             \
+      ngx_conf_set_flag_slot, conf,                                           \
+      offsetof(type, tunnel.policy.policy.keepalive), NULL },                 \
+                                                                              \
+    { ngx_string("relay_splice"), levels|NGX_CONF_TAKE1,                      \
+      ngx_tunnel_conf_enum_slot, conf,                                        \
+      offsetof(type, tunnel.policy.policy.splice), ngx_tunnel_splice },       \
+                                                                              \
+    { ngx_string("relay_quota_zone"), main|NGX_CONF_TAKE4,                    \
+      ngx_tunnel_quota_zone, 0, 0, layer },                                   \
+                                                                              \
+    { ngx_string("relay_quota"), levels|NGX_CONF_TAKE1,                       \
+      ngx_tunnel_quota, conf, offsetof(type, tunnel.policy.quotas), layer }
+
+
+/* the values of directives */
+
+extern ngx_conf_enum_t     ngx_tunnel_prefer[];
+extern ngx_conf_bitmask_t  ngx_tunnel_next_upstream[];
+
+
+typedef struct ngx_tunnel_session_s  ngx_tunnel_session_t;
+
+typedef void (*ngx_tunnel_session_pt)(ngx_tunnel_session_t *s);
+
+
+struct ngx_tunnel_session_s {
+
+    /* set by the front end, zeroes elsewhere */
+
+    ngx_pool_t                   *pool;
+    ngx_log_t                    *log;
+    ngx_tunnel_conf_t            *conf;
+    const ngx_tunnel_layer_t     *layer;
+    void                         *data;          /* of the layer */
+
+    ngx_str_t                     asked;         /* as the client sent it */
+    ngx_tunnel_target_t          *target;        /* NULL: that is invalid */
+
+    ngx_array_t                  *own;           /* listening addresses */
+    ngx_resolver_t               *resolver;
+    ngx_tunnel_system_t          *system;        /* hosts file, or NULL */
+    ngx_peer_connection_t        *balancer;      /* or NULL */
+    ngx_tunnel_worker_t          *worker;
+
+    /*
+     * connected is called once when an attempt that was under way has come to
+     * its result, ended when a tunnel has; either may destroy the pool
+     */
+
+    ngx_tunnel_session_pt         connected;
+    ngx_tunnel_session_pt         ended;
+
+    /* results; NO_RESULT is to be set when the session is created */
+
+    ngx_tunnel_result_e           result;
+    ngx_str_t                     what;          /* is said of a failure */
+
+    ngx_tunnel_policy_t          *policy;
+    ngx_tunnel_usage_t           *usage;
+    ngx_tunnel_connect_t         *connect;       /* or NULL */
+    ngx_tunnel_relay_t           *relay;         /* or NULL */
+
+    unsigned                      trusted:1;     /* see the rules */
+};
+
+
+/*
+ * Asks the rules, evaluates the policy, and starts connecting.  Returns
+ * NGX_AGAIN if connected will be called, or the result, which then is in
+ * s->result, too.  A failure is in the log.
+ */
+
+ngx_int_t ngx_tunnel_session_open(ngx_tunnel_session_t *s);
+
+/* sets the result of a session that fails elsewhere, and logs it */
+
+void ngx_tunnel_session_fail(ngx_tunnel_session_t *s,
+    ngx_tunnel_result_e result);
+
+/*
+ * Makes the relay of a connected session, for ngx_tunnel_relay() to start.
+ * The client is a connection, which may be changed then, and has sent what is
+ * in early, which may be NULL.  NGX_OK or NGX_ERROR.
+ */
+
+ngx_int_t ngx_tunnel_session_prepare(ngx_tunnel_session_t *s,
+    ngx_connection_t *c, ngx_buf_t *early);
+
+/*
+ * Ends what is under way, without calling a handler, closes the connection,
+ * and logs the end of a tunnel; to be called once for each session, before
+ * the request or session of the client is logged.
+ */
+
+void ngx_tunnel_session_close(ngx_tunnel_session_t *s);
+
+
+typedef struct {
+    ngx_str_t                     name;
+    ngx_uint_t                    id;
+} ngx_tunnel_variable_t;
+
+/* the variables of all front ends; the last one has an empty name */
+
+extern const ngx_tunnel_variable_t  ngx_tunnel_variables[];
+
+/* NGX_OK, NGX_DECLINED if there is no value, or NGX_ERROR */
+
+ngx_int_t ngx_tunnel_session_variable(ngx_tunnel_session_t *s,
+    ngx_uint_t id, ngx_pool_t *pool, ngx_str_t *value);
+
+
+#pragma GCC visibility pop
+
+
+#endif /* _NGX_TUNNEL_SESSION_H_INCLUDED_ */

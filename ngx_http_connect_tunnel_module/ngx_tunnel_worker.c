@@ -1,0 +1,210 @@
+
+/*
+ * Worker: free lists of buffers and pipes.
+ */
+
+
+#include "ngx_tunnel_worker.h"
+
+
+#define NGX_TUNNEL_FREE_BUFS    16
+#define NGX_TUNNEL_FREE_PIPES   16
+
+/* a pipe is two descriptors, a tunnel has two of its own */
+
+#define NGX_TUNNEL_MAX_PIPES    256
+
+/* a system that has no pipe is not asked again for so long, msec */
+
+#define NGX_TUNNEL_PIPE_RETRY   1000
+
+/* what is less is not worth a splice() */
+
+#define NGX_TUNNEL_PIPE_SIZE    65536
+
+
+static void ngx_tunnel_worker_cleanup(void *data);
+#if (NGX_TUNNEL_HAVE_SPLICE)
+static void ngx_tunnel_worker_close_pipe(ngx_tunnel_pipe_t *pipe);
+#endif
+
+
+ngx_int_t
+ngx_tunnel_worker_init(ngx_tunnel_worker_t *w, ngx_pool_t *pool)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_tunnel_worker_cleanup;
+    cln->data = w;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_tunnel_worker_cleanup(void *data)
+{
+    ngx_tunnel_worker_t  *w = data;
+
+    ngx_tunnel_buf_t   *buf;
+#if (NGX_TUNNEL_HAVE_SPLICE)
+    ngx_tunnel_pipe_t  *pipe;
+
+    while (w->pipes) {
+        pipe = w->pipes;
+        w->pipes = pipe->next;
+        ngx_tunnel_worker_close_pipe(pipe);
+    }
+#endif
+
+    while (w->bufs) {
+        buf = w->bufs;
+        w->bufs = buf->next;
+        ngx_free(buf);
+    }
+
+    if (w->scratch) {
+        ngx_free(w->scratch);
+        w->scratch = NULL;
+    }
+}
+
+
+ngx_int_t
+ngx_tunnel_worker_scratch(ngx_tunnel_worker_t *w, ngx_log_t *log)
+{
+    if (w->scratch == NULL) {
+        w->scratch = ngx_alloc(w->size, log);
+    }
+
+    return w->scratch ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_tunnel_buf_t *
+ngx_tunnel_worker_get_buf(ngx_tunnel_worker_t *w, ngx_log_t *log)
+{
+    ngx_tunnel_buf_t  *buf;
+
+    buf = w->bufs;
+
+    if (buf == NULL) {
+        return ngx_alloc(sizeof(ngx_tunnel_buf_t) + w->size, log);
+    }
+
+    w->bufs = buf->next;
+    w->nbufs--;
+
+    return buf;
+}
+
+
+void
+ngx_tunnel_worker_free_buf(ngx_tunnel_worker_t *w, ngx_tunnel_buf_t *buf)
+{
+    if (w->nbufs == NGX_TUNNEL_FREE_BUFS) {
+        ngx_free(buf);
+        return;
+    }
+
+    buf->next = w->bufs;
+    w->bufs = buf;
+    w->nbufs++;
+}
+
+
+#if (NGX_TUNNEL_HAVE_SPLICE)
+
+ngx_tunnel_pipe_t *
+ngx_tunnel_worker_get_pipe(ngx_tunnel_worker_t *w, ngx_log_t *log)
+{
+    ngx_tunnel_pipe_t  *pipe;
+
+    pipe = w->pipes;
+
+    if (pipe) {
+        w->pipes = pipe->next;
+        w->npipes--;
+        w->used++;
+
+        return pipe;
+    }
+
+    if (w->used >= NGX_TUNNEL_MAX_PIPES) {
+        return NULL;
+    }
+
+    if (w->retry) {
+
+        if ((ngx_msec_int_t) (w->retry - ngx_current_msec) > 0) {
+            return NULL;
+        }
+
+        w->retry = 0;
+    }
+
+    pipe = ngx_alloc(sizeof(ngx_tunnel_pipe_t), log);
+    if (pipe == NULL) {
+        return NULL;
+    }
+
+    if (pipe2(pipe->fd, O_NONBLOCK|O_CLOEXEC) == -1) {
+        ngx_log_error(NGX_LOG_INFO, log, ngx_errno,
+                      "pipe2() failed, bytes are copied instead");
+
+        ngx_free(pipe);
+        w->retry = ngx_current_msec + NGX_TUNNEL_PIPE_RETRY;
+
+        return NULL;
+    }
+
+    /* a user who has many pipes gets small ones */
+
+    if (fcntl(pipe->fd[1], F_GETPIPE_SZ) < NGX_TUNNEL_PIPE_SIZE) {
+        ngx_log_error(NGX_LOG_INFO, log, 0,
+                      "pipe buffers are used up, bytes are copied instead");
+
+        ngx_tunnel_worker_close_pipe(pipe);
+        w->retry = ngx_current_msec + NGX_TUNNEL_PIPE_RETRY;
+
+        return NULL;
+    }
+
+    w->used++;
+
+    return pipe;
+}
+
+
+void
+ngx_tunnel_worker_free_pipe(ngx_tunnel_worker_t *w, ngx_tunnel_pipe_t *pipe,
+    ngx_uint_t empty)
+{
+    w->used--;
+
+    if (!empty || w->npipes == NGX_TUNNEL_FREE_PIPES) {
+        ngx_tunnel_worker_close_pipe(pipe);
+        return;
+    }
+
+    pipe->next = w->pipes;
+    w->pipes = pipe;
+    w->npipes++;
+}
+
+
+static void
+ngx_tunnel_worker_close_pipe(ngx_tunnel_pipe_t *pipe)
+{
+    (void) close(pipe->fd[0]);
+    (void) close(pipe->fd[1]);
+
+    ngx_free(pipe);
+}
+
+#endif
