@@ -2,6 +2,7 @@
 
 MODULE = ngx_http_connect_tunnel_module
 SO     = build/modules/$(MODULE).so
+STREAM = build/modules/ngx_stream_connect_tunnel_module.so
 NGX    = build/nginx
 
 # compiled anew when one of these or the installed nginx changed
@@ -14,15 +15,18 @@ PROVE_FLAGS = -j2
 export PORT DESTDIR
 
 .DELETE_ON_ERROR:
-.PHONY: all run test test-sanitize unit install uninstall clean help FORCE
+.PHONY: all run test test-sanitize unit bench install uninstall clean help FORCE
 
 
-all: $(SO)
+all: $(SO) $(STREAM)
 
 $(SO): $(SOURCES) $(NGX)/objs/Makefile
-	@echo "building $@"
+	@echo "building $@ and $(notdir $(STREAM))"
 	@$(MAKE) -s --no-print-directory -C $(NGX) -f objs/Makefile modules
+	@install -D -m 644 $(NGX)/objs/$(notdir $(STREAM)) $(STREAM)
 	@install -D -m 644 $(NGX)/objs/$(MODULE).so $@
+
+$(STREAM): $(SO)
 
 $(NGX)/objs/Makefile: config scripts/configure build/installed
 	@scripts/configure $(NGX)
@@ -54,12 +58,17 @@ test-sanitize:
 unit: $(NGX)/objs/Makefile
 	@if [ -f t/unit/run ]; then sh t/unit/run; fi
 
+bench:
+	@scripts/packages bench || echo 'going on with what is installed'
+	@$(MAKE) -s --no-print-directory all
+	@bench/run /usr/sbin/nginx $(SO)
 
-install: $(SO)
-	@scripts/install $(SO)
+
+install: all
+	@scripts/install $(SO) $(STREAM)
 
 uninstall:
-	@scripts/install --remove $(SO)
+	@scripts/install --remove $(SO) $(STREAM)
 
 clean:
 	rm -rf build
@@ -70,6 +79,8 @@ help:
 	@echo 'make test           all tests [T=t/one.t] [PROVE_FLAGS=-v]'
 	@echo 'make unit           the unit tests alone'
 	@echo 'make test-sanitize  all tests, with nginx built with ASan and UBSan'
+	@echo 'make bench          compare with other proxies, 15 minutes [ROUNDS=5]'
+	@echo '                    [WORKLOADS="rate bulk1"] [PROXIES="ours haproxy"]'
 	@echo 'make install        install the module for the system'"'"'s nginx [DESTDIR=]'
 	@echo 'make uninstall      remove it again [DESTDIR=]'
 	@echo 'make clean          remove build/, which has all that was made here'

@@ -627,39 +627,23 @@ ngx_http_connect_tunnel_connected(ngx_tunnel_session_t *s)
 static void
 ngx_http_connect_tunnel_check_client(ngx_http_request_t *r)
 {
-    char                            buf[1];
-    ssize_t                         n;
-    ngx_err_t                       err;
-    ngx_event_t                    *rev;
-    ngx_connection_t               *c;
     ngx_http_connect_tunnel_ctx_t  *ctx;
 
-    c = r->connection;
-    rev = c->read;
+    switch (ngx_tunnel_socket_check(r->connection)) {
 
-    n = recv(c->fd, buf, 1, MSG_PEEK);
-    err = ngx_socket_errno;
+    case NGX_OK:
+        return;
 
-    if (n == -1 && err != NGX_EAGAIN) {
-        c->error = 1;
-
-        ngx_log_error(NGX_LOG_INFO, c->log, err,
-                      "client prematurely closed connection");
-
+    case NGX_DECLINED:
         ctx = ngx_http_connect_tunnel_get_ctx(r);
         ngx_tunnel_connect_cancel(ctx->session.connect);
 
         ngx_http_finalize_request(r, NGX_HTTP_CLIENT_CLOSED_REQUEST);
         return;
-    }
 
-    /* the bytes stay where they are until there is a tunnel */
-
-    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && rev->active) {
-
-        if (ngx_del_event(rev, NGX_READ_EVENT, 0) != NGX_OK) {
-            ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
-        }
+    default: /* NGX_ERROR */
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
     }
 }
 
@@ -869,9 +853,7 @@ ngx_http_connect_tunnel_cleanup(void *data)
 {
     ngx_http_connect_tunnel_ctx_t  *ctx = data;
 
-    if (ctx->session.relay == NULL) {
-        ngx_tunnel_session_close(&ctx->session);
-    }
+    ngx_tunnel_session_close(&ctx->session);
 }
 
 

@@ -270,6 +270,36 @@ ngx_tunnel_socket_events(ngx_tunnel_end_t *e)
 }
 
 
+ngx_int_t
+ngx_tunnel_socket_check(ngx_connection_t *c)
+{
+    char          buf[1];
+    ssize_t       n;
+    ngx_err_t     err;
+    ngx_event_t  *rev;
+
+    rev = c->read;
+
+    n = recv(c->fd, buf, 1, MSG_PEEK);
+    err = ngx_socket_errno;
+
+    if (n == -1 && err != NGX_EAGAIN) {
+        c->error = 1;
+
+        ngx_log_error(NGX_LOG_INFO, c->log, err,
+                      "client prematurely closed connection");
+
+        return NGX_DECLINED;
+    }
+
+    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && rev->active) {
+        return ngx_del_event(rev, NGX_READ_EVENT, 0);
+    }
+
+    return NGX_OK;
+}
+
+
 #if (NGX_TUNNEL_HAVE_SPLICE)
 
 ngx_uint_t

@@ -84,6 +84,15 @@ struct ngx_tunnel_end_s {
 };
 
 
+/*
+ * For the read events of a client whose bytes are not wanted yet: they stay
+ * where they are.  Returns NGX_OK, NGX_DECLINED if the client has reset the
+ * connection, which is logged, or NGX_ERROR.
+ */
+
+ngx_int_t ngx_tunnel_socket_check(ngx_connection_t *c);
+
+
 #if (NGX_TUNNEL_HAVE_SPLICE)
 
 /* whether the descriptor has the bytes as the tunnel has them */

@@ -131,6 +131,13 @@ ngx_tunnel_session_check(ngx_tunnel_session_t *s)
     ngx_int_t  rc;
     ngx_str_t  what;
 
+    if (s->target == NULL) {
+
+        /* a socket or a group of servers of the configuration */
+
+        return NGX_TUNNEL_OK;
+    }
+
     rc = ngx_tunnel_rules_check_target(&s->conf->rules, s->target, s->trusted,
                                        s->log, &what);
     if (rc == NGX_OK) {
@@ -321,6 +328,12 @@ ngx_tunnel_session_close(ngx_tunnel_session_t *s)
     ngx_connection_t    *c;
     ngx_tunnel_relay_t  *relay;
 
+    if (s->closed) {
+        return;
+    }
+
+    s->closed = 1;
+
     relay = s->relay;
 
     if (relay == NULL) {
@@ -344,7 +357,8 @@ ngx_tunnel_session_close(ngx_tunnel_session_t *s)
     ngx_log_error(NGX_LOG_INFO, s->log, 0,
                   "tunnel to \"%V\" at %V ended: %V, "
                   "received: %O, sent: %O",
-                  &s->target->text, &s->connect->address,
+                  s->target ? &s->target->text : &s->asked,
+                  &s->connect->address,
                   ngx_tunnel_reason(relay->reason), relay->client.received,
                   relay->client.sent);
 }

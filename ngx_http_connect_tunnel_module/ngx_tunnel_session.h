@@ -161,7 +161,8 @@ struct ngx_tunnel_session_s {
     void                         *data;          /* of the layer */
 
     ngx_str_t                     asked;         /* as the client sent it */
-    ngx_tunnel_target_t          *target;        /* NULL: that is invalid */
+    ngx_tunnel_target_t          *target;        /* NULL: that is invalid, or
+                                                    no host and port */
 
     ngx_array_t                  *own;           /* listening addresses */
     ngx_resolver_t               *resolver;
@@ -188,6 +189,7 @@ struct ngx_tunnel_session_s {
     ngx_tunnel_relay_t           *relay;         /* or NULL */
 
     unsigned                      trusted:1;     /* see the rules */
+    unsigned                      closed:1;
 };
 
 
@@ -215,8 +217,8 @@ ngx_int_t ngx_tunnel_session_prepare(ngx_tunnel_session_t *s,
 
 /*
  * Ends what is under way, without calling a handler, closes the connection,
- * and logs the end of a tunnel; to be called once for each session, before
- * the request or session of the client is logged.
+ * and logs the end of a tunnel; to be called before the request or session of
+ * the client is logged, and safe in any state.
  */
 
 void ngx_tunnel_session_close(ngx_tunnel_session_t *s);

@@ -1,0 +1,579 @@
+
+/*
+ * The stream layer: directives and variables that its front ends share, and
+ * what they do between a target and the end of a tunnel.
+ */
+
+
+#include "ngx_stream_connect_tunnel_module.h"
+
+
+static ngx_int_t ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
+    ngx_tunnel_session_t *ts, ngx_stream_upstream_srv_conf_t *uscf);
+static void ngx_stream_connect_tunnel_check_client(ngx_event_t *rev);
+static void ngx_stream_connect_tunnel_connected(ngx_tunnel_session_t *ts);
+static void ngx_stream_connect_tunnel_process(ngx_event_t *ev);
+static void ngx_stream_connect_tunnel_empty_handler(ngx_event_t *ev);
+static void ngx_stream_connect_tunnel_ended(ngx_tunnel_session_t *ts);
+static void ngx_stream_connect_tunnel_cleanup(void *data);
+
+static ngx_int_t ngx_stream_connect_tunnel_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data);
+
+static void *ngx_stream_connect_tunnel_compile(ngx_conf_t *cf,
+    ngx_str_t *value);
+static ngx_int_t ngx_stream_connect_tunnel_value(void *data, void *compiled,
+    ngx_str_t *value);
+static ngx_int_t ngx_stream_connect_tunnel_add_variables(ngx_conf_t *cf);
+static void *ngx_stream_connect_tunnel_create_main_conf(ngx_conf_t *cf);
+static void *ngx_stream_connect_tunnel_create_srv_conf(ngx_conf_t *cf);
+static char *ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf,
+    void *parent, void *child);
+static ngx_int_t ngx_stream_connect_tunnel_init_module(ngx_cycle_t *cycle);
+
+
+const ngx_tunnel_layer_t  ngx_stream_connect_tunnel_layer = {
+    &ngx_stream_connect_tunnel_module,
+    ngx_stream_connect_tunnel_compile,
+    ngx_stream_connect_tunnel_value
+};
+
+
+static ngx_command_t  ngx_stream_connect_tunnel_commands[] = {
+
+    NGX_TUNNEL_COMMANDS(NGX_STREAM_MAIN_CONF,
+                        NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF,
+                        NGX_STREAM_SRV_CONF_OFFSET,
+                        ngx_stream_connect_tunnel_srv_conf_t,
+                        (void *) &ngx_stream_connect_tunnel_layer),
+
+      ngx_null_command
+};
+
+
+static ngx_stream_module_t  ngx_stream_connect_tunnel_module_ctx = {
+    ngx_stream_connect_tunnel_add_variables,     /* preconfiguration */
+    NULL,                                        /* postconfiguration */
+
+    ngx_stream_connect_tunnel_create_main_conf,  /* create main conf */
+    NULL,                                        /* init main conf */
+
+    ngx_stream_connect_tunnel_create_srv_conf,   /* create server conf */
+    ngx_stream_connect_tunnel_merge_srv_conf     /* merge server conf */
+};
+
+
+ngx_module_t  ngx_stream_connect_tunnel_module = {
+    NGX_MODULE_V1,
+    &ngx_stream_connect_tunnel_module_ctx,       /* module context */
+    ngx_stream_connect_tunnel_commands,          /* module directives */
+    NGX_STREAM_MODULE,                           /* module type */
+    NULL,                                        /* init master */
+    ngx_stream_connect_tunnel_init_module,       /* init module */
+    NULL,                                        /* init process */
+    NULL,                                        /* init thread */
+    NULL,                                        /* exit thread */
+    NULL,                                        /* exit process */
+    NULL,                                        /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+ngx_tunnel_session_t *
+ngx_stream_connect_tunnel_create(ngx_stream_session_t *s)
+{
+    ngx_connection_t                       *c;
+    ngx_pool_cleanup_t                     *cln;
+    ngx_tunnel_session_t                   *ts;
+    ngx_stream_core_srv_conf_t             *cscf;
+    ngx_stream_connect_tunnel_ctx_t        *ctx;
+    ngx_stream_connect_tunnel_srv_conf_t   *ctscf;
+    ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+
+    c = s->connection;
+
+    cln = ngx_pool_cleanup_add(c->pool,
+                               sizeof(ngx_stream_connect_tunnel_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    cscf = ngx_stream_get_module_srv_conf(s, ngx_stream_core_module);
+    ctscf = ngx_stream_get_module_srv_conf(s,
+                                           ngx_stream_connect_tunnel_module);
+    ctmcf = ngx_stream_get_module_main_conf(s,
+                                            ngx_stream_connect_tunnel_module);
+
+    ctx = cln->data;
+    ngx_memzero(ctx, sizeof(ngx_stream_connect_tunnel_ctx_t));
+
+    cln->handler = ngx_stream_connect_tunnel_cleanup;
+
+    ngx_stream_set_ctx(s, ctx, ngx_stream_connect_tunnel_module);
+
+    ts = &ctx->session;
+
+    ts->pool = c->pool;
+    ts->log = c->log;
+    ts->conf = &ctscf->tunnel;
+    ts->layer = &ngx_stream_connect_tunnel_layer;
+    ts->data = s;
+    ts->own = ctmcf->own;
+    ts->worker = &ctmcf->worker;
+    ts->connected = ngx_stream_connect_tunnel_connected;
+    ts->ended = ngx_stream_connect_tunnel_ended;
+    ts->result = NGX_TUNNEL_NO_RESULT;
+
+    if (cscf->resolver->connections.nelts) {
+        ts->resolver = cscf->resolver;
+
+    } else if (ctmcf->system) {
+        ts->system = ctmcf->system;
+        ts->resolver = ctmcf->system->resolver;
+    }
+
+    return ts;
+}
+
+
+ngx_stream_upstream_srv_conf_t *
+ngx_stream_connect_tunnel_upstream(ngx_stream_session_t *s, ngx_str_t *name)
+{
+    ngx_uint_t                        i;
+    ngx_stream_upstream_srv_conf_t  **uscf;
+    ngx_stream_upstream_main_conf_t  *umcf;
+
+    umcf = ngx_stream_get_module_main_conf(s, ngx_stream_upstream_module);
+    uscf = umcf->upstreams.elts;
+
+    for (i = 0; i < umcf->upstreams.nelts; i++) {
+
+        /* the others were made for a literal address elsewhere */
+
+        if ((uscf[i]->flags & NGX_STREAM_UPSTREAM_CREATE)
+            && uscf[i]->host.len == name->len
+            && ngx_strncasecmp(uscf[i]->host.data, name->data, name->len)
+               == 0)
+        {
+            return uscf[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+void
+ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
+    ngx_stream_upstream_srv_conf_t *uscf, ngx_stream_tunnel_pt handler)
+{
+    ngx_int_t                         rc;
+    ngx_connection_t                 *c;
+    ngx_tunnel_session_t             *ts;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    c = s->connection;
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+    ctx->handler = handler;
+
+    ts = &ctx->session;
+
+    if (c->type != SOCK_STREAM) {
+        ngx_str_set(&ts->what, "a tunnel needs TCP");
+        ngx_tunnel_session_fail(ts, NGX_TUNNEL_INTERNAL);
+        handler(s, NGX_TUNNEL_INTERNAL);
+        return;
+    }
+
+    if (uscf) {
+        ts->trusted = 1;
+
+        if (ngx_stream_connect_tunnel_balancer(s, ts, uscf) != NGX_OK) {
+            ngx_tunnel_session_fail(ts, NGX_TUNNEL_INTERNAL);
+            handler(s, NGX_TUNNEL_INTERNAL);
+            return;
+        }
+    }
+
+    rc = ngx_tunnel_session_open(ts);
+
+    if (rc != NGX_AGAIN) {
+        handler(s, rc);
+        return;
+    }
+
+    c->read->handler = ngx_stream_connect_tunnel_check_client;
+    c->write->handler = ngx_stream_connect_tunnel_empty_handler;
+
+    if (c->read->ready) {
+        ngx_post_event(c->read, &ngx_posted_events);
+    }
+}
+
+
+static ngx_int_t
+ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
+    ngx_tunnel_session_t *ts, ngx_stream_upstream_srv_conf_t *uscf)
+{
+    ngx_stream_upstream_t  *u;
+
+    u = ngx_pcalloc(ts->pool, sizeof(ngx_stream_upstream_t));
+
+    if (u == NULL || uscf->peer.init == NULL) {
+        return NGX_ERROR;
+    }
+
+    s->upstream = u;
+
+    u->peer.log = ts->log;
+    u->peer.log_error = NGX_ERROR_ERR;
+    u->peer.type = SOCK_STREAM;
+    u->peer.start_time = ngx_current_msec;
+    u->start_sec = ngx_time();
+    u->upstream = uscf;
+
+    /* balancers that measure find no response here */
+
+    u->state = ngx_pcalloc(ts->pool, sizeof(ngx_stream_upstream_state_t));
+    if (u->state == NULL) {
+        return NGX_ERROR;
+    }
+
+    u->state->connect_time = (ngx_msec_t) -1;
+    u->state->first_byte_time = (ngx_msec_t) -1;
+
+    if (uscf->peer.init(s, uscf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ts->balancer = &u->peer;
+
+    return NGX_OK;
+}
+
+
+/* a client that has closed its sending half may still want the tunnel */
+
+static void
+ngx_stream_connect_tunnel_check_client(ngx_event_t *rev)
+{
+    ngx_int_t              rc;
+    ngx_connection_t      *c;
+    ngx_stream_session_t  *s;
+
+    c = rev->data;
+    s = c->data;
+
+    if (c->close) {
+        ngx_stream_connect_tunnel_finalize(s, NGX_TUNNEL_NO_RESULT);
+        return;
+    }
+
+    rc = ngx_tunnel_socket_check(c);
+
+    if (rc != NGX_OK) {
+        ngx_stream_connect_tunnel_finalize(s, (rc == NGX_ERROR)
+                                              ? NGX_TUNNEL_INTERNAL
+                                              : NGX_TUNNEL_NO_RESULT);
+    }
+}
+
+
+static void
+ngx_stream_connect_tunnel_empty_handler(ngx_event_t *ev)
+{
+    return;
+}
+
+
+static void
+ngx_stream_connect_tunnel_connected(ngx_tunnel_session_t *ts)
+{
+    ngx_stream_session_t             *s;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    s = ts->data;
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+
+    ctx->handler(s, ts->result);
+}
+
+
+void
+ngx_stream_connect_tunnel_relay(ngx_stream_session_t *s)
+{
+    ngx_connection_t                 *c;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    c = s->connection;
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+
+    if (ngx_tunnel_session_prepare(&ctx->session, c, c->buffer) != NGX_OK) {
+        ngx_stream_connect_tunnel_finalize(s, NGX_TUNNEL_INTERNAL);
+        return;
+    }
+
+    c->read->handler = ngx_stream_connect_tunnel_process;
+    c->write->handler = ngx_stream_connect_tunnel_process;
+
+    ngx_tunnel_relay(ctx->session.relay);
+}
+
+
+static void
+ngx_stream_connect_tunnel_process(ngx_event_t *ev)
+{
+    ngx_connection_t                 *c;
+    ngx_stream_session_t             *s;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    c = ev->data;
+    s = c->data;
+
+    if (c->close) {
+        ngx_stream_connect_tunnel_finalize(s, NGX_TUNNEL_OK);
+        return;
+    }
+
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+
+    ngx_tunnel_relay_process(ctx->session.relay);
+}
+
+
+static void
+ngx_stream_connect_tunnel_ended(ngx_tunnel_session_t *ts)
+{
+    ngx_stream_connect_tunnel_finalize(ts->data, NGX_TUNNEL_OK);
+}
+
+
+void
+ngx_stream_connect_tunnel_finalize(ngx_stream_session_t *s,
+    ngx_tunnel_result_e result)
+{
+    ngx_tunnel_session_t             *ts;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+    ts = &ctx->session;
+
+    ngx_tunnel_session_close(ts);
+
+    if (ts->relay) {
+        s->received = ts->relay->client.received;
+    }
+
+    ngx_stream_finalize_session(s, ngx_tunnel_result(result)->status);
+}
+
+
+static void
+ngx_stream_connect_tunnel_cleanup(void *data)
+{
+    ngx_stream_connect_tunnel_ctx_t  *ctx = data;
+
+    ngx_tunnel_session_close(&ctx->session);
+}
+
+
+static ngx_int_t
+ngx_stream_connect_tunnel_variable(ngx_stream_session_t *s,
+    ngx_stream_variable_value_t *v, uintptr_t data)
+{
+    ngx_int_t                         rc;
+    ngx_str_t                         value;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+
+    rc = ctx ? ngx_tunnel_session_variable(&ctx->session, data,
+                                           s->connection->pool, &value)
+             : NGX_DECLINED;
+
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    if (rc == NGX_DECLINED) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    v->len = value.len;
+    v->data = value.data;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+static void *
+ngx_stream_connect_tunnel_compile(ngx_conf_t *cf, ngx_str_t *value)
+{
+    ngx_stream_complex_value_t          *cv;
+    ngx_stream_compile_complex_value_t   ccv;
+
+    cv = ngx_palloc(cf->pool, sizeof(ngx_stream_complex_value_t));
+    if (cv == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_stream_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = cv;
+
+    return (ngx_stream_compile_complex_value(&ccv) == NGX_OK) ? cv : NULL;
+}
+
+
+static ngx_int_t
+ngx_stream_connect_tunnel_value(void *data, void *compiled, ngx_str_t *value)
+{
+    return ngx_stream_complex_value(data, compiled, value);
+}
+
+
+void
+ngx_stream_connect_tunnel_enable(ngx_conf_t *cf, ngx_uint_t resolve)
+{
+    ngx_stream_connect_tunnel_srv_conf_t   *ctscf;
+    ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+
+    ctmcf = ngx_stream_conf_get_module_main_conf(cf,
+                                            ngx_stream_connect_tunnel_module);
+    ctscf = ngx_stream_conf_get_module_srv_conf(cf,
+                                            ngx_stream_connect_tunnel_module);
+
+    ctmcf->enabled = 1;
+    ctscf->enabled = 1;
+    ctscf->resolve |= resolve;
+}
+
+
+static ngx_int_t
+ngx_stream_connect_tunnel_add_variables(ngx_conf_t *cf)
+{
+    ngx_str_t                     name;
+    ngx_stream_variable_t        *var;
+    const ngx_tunnel_variable_t  *v;
+
+    for (v = ngx_tunnel_variables; v->name.len; v++) {
+
+        name = v->name;
+
+        var = ngx_stream_add_variable(cf, &name, NGX_STREAM_VAR_NOCACHEABLE);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = ngx_stream_connect_tunnel_variable;
+        var->data = v->id;
+    }
+
+    return NGX_OK;
+}
+
+
+static void *
+ngx_stream_connect_tunnel_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+
+    ctmcf = ngx_pcalloc(cf->pool,
+                        sizeof(ngx_stream_connect_tunnel_main_conf_t));
+    if (ctmcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_tunnel_worker_init(&ctmcf->worker, cf->pool) != NGX_OK) {
+        return NULL;
+    }
+
+    return ctmcf;
+}
+
+
+static void *
+ngx_stream_connect_tunnel_create_srv_conf(ngx_conf_t *cf)
+{
+    ngx_stream_connect_tunnel_srv_conf_t  *ctscf;
+
+    ctscf = ngx_pcalloc(cf->pool,
+                        sizeof(ngx_stream_connect_tunnel_srv_conf_t));
+    if (ctscf == NULL) {
+        return NULL;
+    }
+
+    ngx_tunnel_conf_create(&ctscf->tunnel);
+
+    return ctscf;
+}
+
+
+static char *
+ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf, void *parent,
+    void *child)
+{
+    ngx_stream_connect_tunnel_srv_conf_t *prev = parent;
+    ngx_stream_connect_tunnel_srv_conf_t *conf = child;
+
+    size_t                                  size;
+    ngx_stream_core_srv_conf_t             *cscf;
+    ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+
+    if (ngx_tunnel_conf_merge(cf, &conf->tunnel, &prev->tunnel)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (!conf->enabled) {
+        return NGX_CONF_OK;
+    }
+
+    ctmcf = ngx_stream_conf_get_module_main_conf(cf,
+                                            ngx_stream_connect_tunnel_module);
+    cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
+
+    /* what was read before the relay is in a buffer of the core */
+
+    size = ngx_max(cscf->preread_buffer_size,
+                   conf->tunnel.policy.policy.buffer_size);
+
+    ctmcf->worker.size = ngx_max(ctmcf->worker.size, size);
+
+    if (conf->resolve
+        && cscf->resolver->connections.nelts == 0
+        && ctmcf->system == NULL)
+    {
+        ctmcf->system = ngx_tunnel_system_create(cf);
+        if (ctmcf->system == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_stream_connect_tunnel_init_module(ngx_cycle_t *cycle)
+{
+    ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+
+    ctmcf = ngx_stream_cycle_get_module_main_conf(cycle,
+                                            ngx_stream_connect_tunnel_module);
+
+    if (ctmcf == NULL || !ctmcf->enabled) {
+        return NGX_OK;
+    }
+
+    ctmcf->own = ngx_tunnel_rules_own_addresses(cycle, cycle->pool);
+
+    return ctmcf->own ? NGX_OK : NGX_ERROR;
+}

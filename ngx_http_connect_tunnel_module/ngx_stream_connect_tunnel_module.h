@@ -1,0 +1,97 @@
+
+/*
+ * What the front ends of the stream layer share.
+ */
+
+
+#ifndef _NGX_STREAM_CONNECT_TUNNEL_MODULE_H_INCLUDED_
+#define _NGX_STREAM_CONNECT_TUNNEL_MODULE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_stream.h>
+
+#include "ngx_tunnel_compat.h"
+#include "ngx_tunnel_session.h"
+
+
+#pragma GCC visibility push(hidden)
+
+
+typedef struct {
+    ngx_uint_t                    enabled;   /* a server has a front end */
+    ngx_tunnel_system_t          *system;    /* if a server needs it */
+    ngx_array_t                  *own;       /* own listening addresses */
+    ngx_tunnel_worker_t           worker;
+} ngx_stream_connect_tunnel_main_conf_t;
+
+
+typedef struct {
+    ngx_uint_t                    enabled;   /* has a front end */
+    ngx_uint_t                    resolve;   /* whose targets may be names */
+    ngx_tunnel_conf_t             tunnel;
+} ngx_stream_connect_tunnel_srv_conf_t;
+
+
+/* called with the result of an attempt */
+
+typedef void (*ngx_stream_tunnel_pt)(ngx_stream_session_t *s,
+    ngx_tunnel_result_e result);
+
+
+typedef struct {
+    ngx_tunnel_session_t          session;
+    ngx_stream_tunnel_pt          handler;
+} ngx_stream_connect_tunnel_ctx_t;
+
+
+extern const ngx_tunnel_layer_t  ngx_stream_connect_tunnel_layer;
+
+
+/*
+ * For the directive of a front end: the server of the configuration that is
+ * read has one.  Its targets may be names if resolve is set.
+ */
+
+void ngx_stream_connect_tunnel_enable(ngx_conf_t *cf, ngx_uint_t resolve);
+
+/*
+ * Creates the tunnel session of a client, whose target and asked are then the
+ * caller's to set.  Returns NULL if there is no memory.
+ */
+
+ngx_tunnel_session_t *ngx_stream_connect_tunnel_create(
+    ngx_stream_session_t *s);
+
+/* the upstream group of that name, or NULL */
+
+ngx_stream_upstream_srv_conf_t *ngx_stream_connect_tunnel_upstream(
+    ngx_stream_session_t *s, ngx_str_t *name);
+
+/*
+ * Opens the tunnel, to the session's target or, if that is not NULL, to a
+ * server of the upstream, and calls the handler, maybe before it returns; it
+ * is for the handler to relay or to finalize.
+ */
+
+void ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
+    ngx_stream_upstream_srv_conf_t *uscf, ngx_stream_tunnel_pt handler);
+
+/* sends what the client has sent already, and relays */
+
+void ngx_stream_connect_tunnel_relay(ngx_stream_session_t *s);
+
+/* ends the client's session with the status of a result, in any state */
+
+void ngx_stream_connect_tunnel_finalize(ngx_stream_session_t *s,
+    ngx_tunnel_result_e result);
+
+
+#pragma GCC visibility pop
+
+
+extern ngx_module_t  ngx_stream_connect_tunnel_module;
+
+
+#endif /* _NGX_STREAM_CONNECT_TUNNEL_MODULE_H_INCLUDED_ */

@@ -1,0 +1,238 @@
+
+/*
+ * Passthrough: bytes go to a target of the configuration as they are.
+ */
+
+
+#include "ngx_stream_connect_tunnel_module.h"
+
+
+typedef struct {
+    ngx_str_t                        name;      /* as it is configured */
+    void                            *compiled;  /* with variables, or NULL */
+    ngx_stream_upstream_srv_conf_t  *upstream;  /* without */
+    ngx_tunnel_target_t             *target;    /* without, unless it is no
+                                                   host and port */
+} ngx_stream_passthrough_srv_conf_t;
+
+
+static void ngx_stream_passthrough_handler(ngx_stream_session_t *s);
+static ngx_tunnel_result_e ngx_stream_passthrough_eval(
+    ngx_stream_session_t *s, ngx_tunnel_session_t *ts,
+    ngx_stream_upstream_srv_conf_t **uscf);
+static void ngx_stream_passthrough_connected(ngx_stream_session_t *s,
+    ngx_tunnel_result_e result);
+static void *ngx_stream_passthrough_create_srv_conf(ngx_conf_t *cf);
+static char *ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+
+static ngx_command_t  ngx_stream_passthrough_commands[] = {
+
+    { ngx_string("passthrough"),
+      NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
+      ngx_stream_passthrough,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_stream_module_t  ngx_stream_passthrough_module_ctx = {
+    NULL,                                   /* preconfiguration */
+    NULL,                                   /* postconfiguration */
+
+    NULL,                                   /* create main configuration */
+    NULL,                                   /* init main configuration */
+
+    ngx_stream_passthrough_create_srv_conf, /* create server configuration */
+    NULL                                    /* merge server configuration */
+};
+
+
+ngx_module_t  ngx_stream_passthrough_module = {
+    NGX_MODULE_V1,
+    &ngx_stream_passthrough_module_ctx,     /* module context */
+    ngx_stream_passthrough_commands,        /* module directives */
+    NGX_STREAM_MODULE,                      /* module type */
+    NULL,                                   /* init master */
+    NULL,                                   /* init module */
+    NULL,                                   /* init process */
+    NULL,                                   /* init thread */
+    NULL,                                   /* exit thread */
+    NULL,                                   /* exit process */
+    NULL,                                   /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static void
+ngx_stream_passthrough_handler(ngx_stream_session_t *s)
+{
+    ngx_tunnel_result_e                 result;
+    ngx_tunnel_session_t               *ts;
+    ngx_stream_upstream_srv_conf_t     *uscf;
+    ngx_stream_passthrough_srv_conf_t  *pscf;
+
+    ts = ngx_stream_connect_tunnel_create(s);
+    if (ts == NULL) {
+        ngx_stream_finalize_session(s, NGX_STREAM_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    pscf = ngx_stream_get_module_srv_conf(s, ngx_stream_passthrough_module);
+
+    ts->asked = pscf->name;
+    ts->target = pscf->target;
+    uscf = pscf->upstream;
+
+    if (pscf->compiled) {
+        result = ngx_stream_passthrough_eval(s, ts, &uscf);
+
+        if (result != NGX_TUNNEL_OK) {
+            ngx_tunnel_session_fail(ts, result);
+            ngx_stream_connect_tunnel_finalize(s, result);
+            return;
+        }
+    }
+
+    ngx_stream_connect_tunnel_open(s, uscf, ngx_stream_passthrough_connected);
+}
+
+
+/* a target with variables is an upstream's name or host:port */
+
+static ngx_tunnel_result_e
+ngx_stream_passthrough_eval(ngx_stream_session_t *s, ngx_tunnel_session_t *ts,
+    ngx_stream_upstream_srv_conf_t **uscf)
+{
+    ngx_str_t                           value;
+    const char                         *err;
+    ngx_stream_passthrough_srv_conf_t  *pscf;
+
+    pscf = ngx_stream_get_module_srv_conf(s, ngx_stream_passthrough_module);
+
+    if (ngx_stream_complex_value(s, pscf->compiled, &value) != NGX_OK) {
+        return NGX_TUNNEL_INTERNAL;
+    }
+
+    if (value.len == 0) {
+        ngx_str_set(&ts->what, "empty \"passthrough\" target");
+        return NGX_TUNNEL_DENIED_NAME;
+    }
+
+    ts->asked = value;
+
+    *uscf = ngx_stream_connect_tunnel_upstream(s, &value);
+
+    if (*uscf) {
+        return NGX_TUNNEL_OK;
+    }
+
+    ts->target = ngx_palloc(ts->pool, sizeof(ngx_tunnel_target_t));
+    if (ts->target == NULL) {
+        return NGX_TUNNEL_INTERNAL;
+    }
+
+    err = ngx_tunnel_target_parse(ts->target, value.data, value.len);
+
+    if (err) {
+        ts->target = NULL;
+
+        ts->what.data = (u_char *) err;
+        ts->what.len = ngx_strlen(err);
+
+        return NGX_TUNNEL_BAD_REQUEST;
+    }
+
+    return NGX_TUNNEL_OK;
+}
+
+
+static void
+ngx_stream_passthrough_connected(ngx_stream_session_t *s,
+    ngx_tunnel_result_e result)
+{
+    if (result == NGX_TUNNEL_OK) {
+        ngx_stream_connect_tunnel_relay(s);
+
+    } else {
+        ngx_stream_connect_tunnel_finalize(s, result);
+    }
+}
+
+
+static void *
+ngx_stream_passthrough_create_srv_conf(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_stream_passthrough_srv_conf_t));
+}
+
+
+static char *
+ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_stream_passthrough_srv_conf_t *pscf = conf;
+
+    ngx_str_t                   *value;
+    ngx_url_t                    u;
+    ngx_tunnel_target_t         *target;
+    ngx_stream_core_srv_conf_t  *cscf;
+
+    if (pscf->name.len) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (value[1].len == 0) {
+        return "has an empty target";
+    }
+
+    pscf->name = value[1];
+
+    cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
+    cscf->handler = ngx_stream_passthrough_handler;
+
+    if (ngx_strlchr(value[1].data, value[1].data + value[1].len, '$')) {
+
+        ngx_stream_connect_tunnel_enable(cf, 1);
+
+        pscf->compiled = ngx_stream_connect_tunnel_layer.compile(cf,
+                                                                 &value[1]);
+
+        return pscf->compiled ? NGX_CONF_OK : NGX_CONF_ERROR;
+    }
+
+    ngx_stream_connect_tunnel_enable(cf, 0);
+
+    target = ngx_palloc(cf->pool, sizeof(ngx_tunnel_target_t));
+    if (target == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_tunnel_target_parse(target, value[1].data, value[1].len) == NULL)
+    {
+        pscf->target = target;
+    }
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url = value[1];
+    u.no_resolve = 1;
+
+    pscf->upstream = ngx_stream_upstream_add(cf, &u, 0);
+    if (pscf->upstream == NULL) {
+
+        if (u.err) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s in upstream \"%V\"",
+                               u.err, &u.url);
+        }
+
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
