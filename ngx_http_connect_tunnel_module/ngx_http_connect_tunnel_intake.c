@@ -48,6 +48,9 @@ typedef struct {
     size_t                           nheld;        /* bytes kept back */
     ngx_buf_t                       *stash;        /* read, not delivered */
 
+    u_char                          *rest;         /* read, and in place */
+    size_t                           nrest;
+
     /* while a CONNECT is parsed, in place of the connection's own */
 
     ngx_http_addr_conf_t             addr_conf;
@@ -56,6 +59,7 @@ typedef struct {
 
     unsigned                         connect:1;    /* parsed, not restored */
     unsigned                         ready:1;      /* held bytes are final */
+    unsigned                         more:1;       /* behind the rest */
     unsigned                         refused:1;    /* only CONNECT may come */
 } ngx_http_intake_t;
 
@@ -82,6 +86,10 @@ static ssize_t ngx_http_intake_read(ngx_http_intake_t *in, u_char *buf,
 static ssize_t ngx_http_intake_defer(ngx_http_intake_t *in, u_char *buf,
     size_t have, size_t size);
 static ssize_t ngx_http_intake_deliver(ngx_http_intake_t *in, u_char *buf,
+    size_t size);
+static ssize_t ngx_http_intake_first_bytes(ngx_http_intake_t *in, u_char *buf,
+    size_t size, size_t len);
+static ssize_t ngx_http_intake_rest_bytes(ngx_http_intake_t *in, u_char *buf,
     size_t size);
 static ngx_int_t ngx_http_intake_match(ngx_http_intake_t *in, u_char *p,
     u_char *last);
@@ -181,16 +189,23 @@ ngx_http_intake_init_connection(ngx_connection_t *c)
 #endif
        )
     {
-        cln = ngx_pool_cleanup_add(c->pool, sizeof(ngx_http_intake_t));
-        if (cln == NULL) {
+        /* not of the pool, for it goes before the connection does */
+
+        cln = ngx_pool_cleanup_add(c->pool, 0);
+        in = ngx_calloc(sizeof(ngx_http_intake_t), c->log);
+
+        if (cln == NULL || in == NULL) {
+
+            if (in) {
+                ngx_free(in);
+            }
+
             ngx_http_close_connection(c);
             return;
         }
 
         cln->handler = ngx_http_intake_cleanup;
-
-        in = cln->data;
-        ngx_memzero(in, sizeof(ngx_http_intake_t));
+        cln->data = in;
 
         in->connection = c;
         in->hc = hc;
@@ -226,13 +241,19 @@ ngx_http_intake_init_connection(ngx_connection_t *c)
 static void
 ngx_http_intake_cleanup(void *data)
 {
-#if (NGX_HTTP_SSL)
     ngx_http_intake_t  *in = data;
 
+    if (in == NULL) {
+        return;
+    }
+
+#if (NGX_HTTP_SSL)
     if (in->bio) {
         BIO_free(in->bio);
     }
 #endif
+
+    ngx_free(in);
 }
 
 
@@ -394,6 +415,10 @@ ngx_http_intake_recv(ngx_connection_t *c, u_char *buf, size_t size)
 
     in = ngx_http_intake_get(c);
 
+    if (in->nrest) {
+        return ngx_http_intake_rest_bytes(in, buf, size);
+    }
+
     if (in->ready) {
         return ngx_http_intake_deliver(in, buf, size);
     }
@@ -501,6 +526,12 @@ ngx_http_intake_begin(ngx_http_intake_t *in, u_char *buf, size_t size)
 
     if (p == buf) {
         in->nheld = 0;
+
+        if (rc == NGX_OK && c->data == in->hc) {
+            return ngx_http_intake_first_bytes(in, buf, have,
+                                               skip + NGX_HTTP_INTAKE_LEN);
+        }
+
         return have;
     }
 
@@ -508,6 +539,57 @@ ngx_http_intake_begin(ngx_http_intake_t *in, u_char *buf, size_t size)
     in->ready = 1;
 
     return ngx_http_intake_deliver(in, buf, size);
+}
+
+
+/*
+ * nginx makes a request when it has bytes of it, and reads on when there is
+ * one.  So it first gets what tells that this is a CONNECT, and before the
+ * others the request's pool is looked after.
+ */
+
+static ssize_t
+ngx_http_intake_first_bytes(ngx_http_intake_t *in, u_char *buf, size_t size,
+    size_t len)
+{
+    if (size > len) {
+        in->rest = buf + len;
+        in->nrest = size - len;
+
+        in->more = in->connection->read->ready;
+        in->connection->read->ready = 1;
+    }
+
+    return len;
+}
+
+
+static ssize_t
+ngx_http_intake_rest_bytes(ngx_http_intake_t *in, u_char *buf, size_t size)
+{
+    size_t               n;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    c = in->connection;
+
+    if (c->data != in->hc) {
+        r = c->data;
+        ngx_http_connect_tunnel_reuse(r->pool, &r->headers_out.headers);
+    }
+
+    n = ngx_min(size, in->nrest);
+
+    if (buf != in->rest) {
+        ngx_memmove(buf, in->rest, n);
+    }
+
+    in->rest += n;
+    in->nrest -= n;
+
+    c->read->ready = in->nrest ? 1 : in->more;
+
+    return n;
 }
 
 
@@ -781,6 +863,13 @@ ngx_http_intake_log_handler(ngx_http_request_t *r)
     in = ngx_http_intake_get(r->connection);
 
     if (in == NULL) {
+
+        /* there was a tunnel, or there can be none */
+
+        if (ngx_http_connect_tunnel_get_ctx(r)) {
+            ngx_http_connect_tunnel_forget(r);
+        }
+
         return NGX_OK;
     }
 
@@ -942,13 +1031,21 @@ ngx_http_intake_rearm(ngx_http_intake_t *in, ngx_buf_t *b)
 void
 ngx_http_connect_tunnel_intake_detach(ngx_connection_t *c)
 {
-    ngx_http_intake_t  *in;
+    ngx_http_intake_t   *in;
+    ngx_pool_cleanup_t  *cln;
 
-    in = ngx_http_intake_get(c);
+    for (cln = c->pool->cleanup; cln; cln = cln->next) {
 
-    if (in && c->recv == ngx_http_intake_recv) {
-        c->recv = in->recv;
-        in->recv = NULL;
+        if (cln->handler == ngx_http_intake_cleanup) {
+            in = cln->data;
+            cln->data = NULL;
+
+            c->recv = in->recv;
+
+            ngx_http_intake_cleanup(in);
+
+            return;
+        }
     }
 }
 

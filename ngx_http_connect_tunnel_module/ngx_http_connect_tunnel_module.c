@@ -183,14 +183,15 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
 {
     const char                     *err;
     ngx_pool_cleanup_t             *cln;
-    ngx_tunnel_target_t            *target;
+    ngx_tunnel_target_t             target;
     ngx_tunnel_session_t           *s;
     ngx_http_connect_tunnel_ctx_t  *ctx;
 
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_connect_tunnel_ctx_t));
-    target = ngx_palloc(r->pool, sizeof(ngx_tunnel_target_t));
+    ngx_http_connect_tunnel_reuse(r->pool, &r->headers_in.headers);
+    ngx_http_connect_tunnel_room(r->pool);
 
-    if (cln == NULL || target == NULL) {
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_connect_tunnel_ctx_t));
+    if (cln == NULL) {
         return NGX_ERROR;
     }
 
@@ -211,13 +212,14 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
     s->asked = *authority;
     s->connected = ngx_http_connect_tunnel_connected;
     s->ended = ngx_http_connect_tunnel_ended;
-    s->result = NGX_TUNNEL_NO_RESULT;
+
+    ngx_tunnel_session_reset(s);
 
     ngx_http_set_ctx(r, ctx, ngx_http_connect_tunnel_module);
 
     ngx_http_connect_tunnel_credentials(r);
 
-    err = ngx_tunnel_target_parse(target, authority->data, authority->len);
+    err = ngx_tunnel_target_parse(&target, authority->data, authority->len);
 
     if (err) {
         ngx_str_null(&r->headers_in.server);
@@ -229,10 +231,15 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
         return NGX_OK;
     }
 
-    s->target = target;
+    ctx->target = ngx_tunnel_target_copy(r->pool, &target);
+    if (ctx->target == NULL) {
+        return NGX_ERROR;
+    }
 
-    r->headers_in.server = target->host;
-    ngx_http_connect_tunnel_set_port(r, target->port);
+    s->target = ctx->target;
+
+    r->headers_in.server = s->target->host;
+    ngx_http_connect_tunnel_set_port(r, s->target->port);
 
     if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
         ngx_str_set(&s->what, "a body is not allowed");
@@ -406,6 +413,12 @@ ngx_http_connect_tunnel_handler(ngx_http_request_t *r)
 
     uscf = ctlcf->upstream;
 
+    /* an attempt before this one, of another location, has failed */
+
+    ngx_tunnel_session_reset(&ctx->session);
+
+    ctx->session.target = ctx->target;
+
     if (ctlcf->target) {
         rc = ngx_http_connect_tunnel_eval(r, ctx, &uscf);
 
@@ -426,7 +439,7 @@ ngx_http_connect_tunnel_eval(ngx_http_request_t *r,
 {
     ngx_str_t                            value;
     const char                          *err;
-    ngx_tunnel_target_t                 *target;
+    ngx_tunnel_target_t                  target;
     ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
     ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
@@ -446,12 +459,7 @@ ngx_http_connect_tunnel_eval(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    target = ngx_palloc(r->pool, sizeof(ngx_tunnel_target_t));
-    if (target == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    err = ngx_tunnel_target_parse(target, value.data, value.len);
+    err = ngx_tunnel_target_parse(&target, value.data, value.len);
 
     if (err) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
@@ -462,9 +470,9 @@ ngx_http_connect_tunnel_eval(ngx_http_request_t *r,
         return ngx_http_connect_tunnel_fail(ctx, NGX_TUNNEL_INTERNAL);
     }
 
-    ctx->session.target = target;
+    ctx->session.target = ngx_tunnel_target_copy(r->pool, &target);
 
-    return NGX_OK;
+    return ctx->session.target ? NGX_OK : NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 
 
@@ -514,7 +522,6 @@ ngx_http_connect_tunnel_open(ngx_http_request_t *r,
     s->conf = &ctlcf->tunnel;
     s->own = ctmcf->own;
     s->worker = &ctmcf->worker;
-    s->balancer = NULL;
     s->system = NULL;
     s->trusted = (uscf != NULL);
 
@@ -627,24 +634,21 @@ ngx_http_connect_tunnel_connected(ngx_tunnel_session_t *s)
 static void
 ngx_http_connect_tunnel_check_client(ngx_http_request_t *r)
 {
+    ngx_int_t                       rc;
     ngx_http_connect_tunnel_ctx_t  *ctx;
 
-    switch (ngx_tunnel_socket_check(r->connection)) {
+    rc = ngx_tunnel_socket_check(r->connection);
 
-    case NGX_OK:
-        return;
-
-    case NGX_DECLINED:
-        ctx = ngx_http_connect_tunnel_get_ctx(r);
-        ngx_tunnel_connect_cancel(ctx->session.connect);
-
-        ngx_http_finalize_request(r, NGX_HTTP_CLIENT_CLOSED_REQUEST);
-        return;
-
-    default: /* NGX_ERROR */
-        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+    if (rc == NGX_OK) {
         return;
     }
+
+    ctx = ngx_http_connect_tunnel_get_ctx(r);
+    ngx_tunnel_session_reset(&ctx->session);
+
+    ngx_http_finalize_request(r, (rc == NGX_DECLINED)
+                                 ? NGX_HTTP_CLIENT_CLOSED_REQUEST
+                                 : NGX_HTTP_INTERNAL_SERVER_ERROR);
 }
 
 
@@ -949,8 +953,6 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
     ngx_http_connect_tunnel_loc_conf_t *prev = parent;
     ngx_http_connect_tunnel_loc_conf_t *conf = child;
 
-    size_t                                size;
-    ngx_http_core_srv_conf_t             *cscf;
     ngx_http_core_loc_conf_t             *clcf;
     ngx_http_connect_tunnel_loc_conf_t   *p;
     ngx_http_connect_tunnel_main_conf_t  *ctmcf;
@@ -995,15 +997,8 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
         return NGX_CONF_OK;
     }
 
-    /* bytes that come behind the header of a request are in its buffer */
-
-    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
-
-    size = ngx_max(cscf->client_header_buffer_size,
-                   cscf->large_client_header_buffers.size);
-    size = ngx_max(size, conf->tunnel.policy.policy.buffer_size);
-
-    ctmcf->worker.size = ngx_max(ctmcf->worker.size, size);
+    ctmcf->worker.size = ngx_max(ctmcf->worker.size,
+                                 conf->tunnel.policy.policy.buffer_size);
 
     if (conf->upstream == NULL
         && clcf->resolver->connections.nelts == 0

@@ -58,6 +58,8 @@ struct ngx_http_connect_tunnel_loc_conf_s {
 typedef struct {
     ngx_http_request_t           *request;
 
+    ngx_tunnel_target_t          *target;    /* that was asked for; NULL: the
+                                                authority is invalid */
     ngx_tunnel_session_t          session;
 
     ngx_tunnel_result_e           refuse;    /* for the end of POST_READ */
@@ -88,6 +90,17 @@ ngx_int_t ngx_http_connect_tunnel_accept(ngx_http_request_t *r,
 
 void ngx_http_connect_tunnel_credentials(ngx_http_request_t *r);
 void ngx_http_connect_tunnel_forget(ngx_http_request_t *r);
+
+/*
+ * Gives a pool what is unused of the first part of a list of header fields,
+ * which can still grow.
+ */
+
+void ngx_http_connect_tunnel_reuse(ngx_pool_t *pool, ngx_list_t *list);
+
+/* makes sure that a tunnel fits into a pool without a page more */
+
+void ngx_http_connect_tunnel_room(ngx_pool_t *pool);
 
 /* adds the header and body filters; called in postconfiguration */
 

@@ -8,6 +8,11 @@
 #include "ngx_stream_connect_tunnel_module.h"
 
 
+/* as nginx has it in http */
+
+#define NGX_STREAM_CLIENT_CLOSED  499
+
+
 static ngx_int_t ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
     ngx_tunnel_session_t *ts, ngx_stream_upstream_srv_conf_t *uscf);
 static void ngx_stream_connect_tunnel_check_client(ngx_event_t *rev);
@@ -122,7 +127,8 @@ ngx_stream_connect_tunnel_create(ngx_stream_session_t *s)
     ts->worker = &ctmcf->worker;
     ts->connected = ngx_stream_connect_tunnel_connected;
     ts->ended = ngx_stream_connect_tunnel_ended;
-    ts->result = NGX_TUNNEL_NO_RESULT;
+
+    ngx_tunnel_session_reset(ts);
 
     if (cscf->resolver->connections.nelts) {
         ts->resolver = cscf->resolver;
@@ -207,6 +213,12 @@ ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
 
     if (c->read->ready) {
         ngx_post_event(c->read, &ngx_posted_events);
+        return;
+    }
+
+    if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
+        ngx_stream_connect_tunnel_finalize(s,
+                                           NGX_STREAM_INTERNAL_SERVER_ERROR);
     }
 }
 
@@ -265,16 +277,16 @@ ngx_stream_connect_tunnel_check_client(ngx_event_t *rev)
     s = c->data;
 
     if (c->close) {
-        ngx_stream_connect_tunnel_finalize(s, NGX_TUNNEL_NO_RESULT);
+        ngx_stream_connect_tunnel_finalize(s, NGX_STREAM_SERVICE_UNAVAILABLE);
         return;
     }
 
     rc = ngx_tunnel_socket_check(c);
 
     if (rc != NGX_OK) {
-        ngx_stream_connect_tunnel_finalize(s, (rc == NGX_ERROR)
-                                              ? NGX_TUNNEL_INTERNAL
-                                              : NGX_TUNNEL_NO_RESULT);
+        ngx_stream_connect_tunnel_finalize(s, (rc == NGX_DECLINED)
+                                           ? NGX_STREAM_CLIENT_CLOSED
+                                           : NGX_STREAM_INTERNAL_SERVER_ERROR);
     }
 }
 
@@ -309,7 +321,8 @@ ngx_stream_connect_tunnel_relay(ngx_stream_session_t *s)
     ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
 
     if (ngx_tunnel_session_prepare(&ctx->session, c, c->buffer) != NGX_OK) {
-        ngx_stream_connect_tunnel_finalize(s, NGX_TUNNEL_INTERNAL);
+        ngx_stream_connect_tunnel_finalize(s,
+                                           NGX_STREAM_INTERNAL_SERVER_ERROR);
         return;
     }
 
@@ -331,7 +344,7 @@ ngx_stream_connect_tunnel_process(ngx_event_t *ev)
     s = c->data;
 
     if (c->close) {
-        ngx_stream_connect_tunnel_finalize(s, NGX_TUNNEL_OK);
+        ngx_stream_connect_tunnel_finalize(s, NGX_STREAM_OK);
         return;
     }
 
@@ -344,13 +357,13 @@ ngx_stream_connect_tunnel_process(ngx_event_t *ev)
 static void
 ngx_stream_connect_tunnel_ended(ngx_tunnel_session_t *ts)
 {
-    ngx_stream_connect_tunnel_finalize(ts->data, NGX_TUNNEL_OK);
+    ngx_stream_connect_tunnel_finalize(ts->data, NGX_STREAM_OK);
 }
 
 
 void
 ngx_stream_connect_tunnel_finalize(ngx_stream_session_t *s,
-    ngx_tunnel_result_e result)
+    ngx_uint_t status)
 {
     ngx_tunnel_session_t             *ts;
     ngx_stream_connect_tunnel_ctx_t  *ctx;
@@ -364,7 +377,7 @@ ngx_stream_connect_tunnel_finalize(ngx_stream_session_t *s,
         s->received = ts->relay->client.received;
     }
 
-    ngx_stream_finalize_session(s, ngx_tunnel_result(result)->status);
+    ngx_stream_finalize_session(s, status);
 }
 
 
@@ -522,7 +535,6 @@ ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf, void *parent,
     ngx_stream_connect_tunnel_srv_conf_t *prev = parent;
     ngx_stream_connect_tunnel_srv_conf_t *conf = child;
 
-    size_t                                  size;
     ngx_stream_core_srv_conf_t             *cscf;
     ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
 
@@ -540,12 +552,8 @@ ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf, void *parent,
                                             ngx_stream_connect_tunnel_module);
     cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
 
-    /* what was read before the relay is in a buffer of the core */
-
-    size = ngx_max(cscf->preread_buffer_size,
-                   conf->tunnel.policy.policy.buffer_size);
-
-    ctmcf->worker.size = ngx_max(ctmcf->worker.size, size);
+    ctmcf->worker.size = ngx_max(ctmcf->worker.size,
+                                 conf->tunnel.policy.policy.buffer_size);
 
     if (conf->resolve
         && cscf->resolver->connections.nelts == 0

@@ -82,10 +82,10 @@ void ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
 
 void ngx_stream_connect_tunnel_relay(ngx_stream_session_t *s);
 
-/* ends the client's session with the status of a result, in any state */
+/* ends the client's session, in any state; status is that of the log */
 
 void ngx_stream_connect_tunnel_finalize(ngx_stream_session_t *s,
-    ngx_tunnel_result_e result);
+    ngx_uint_t status);
 
 
 #pragma GCC visibility pop

@@ -23,8 +23,14 @@ static ngx_tunnel_result_e ngx_stream_passthrough_eval(
 static void ngx_stream_passthrough_connected(ngx_stream_session_t *s,
     ngx_tunnel_result_e result);
 static void *ngx_stream_passthrough_create_srv_conf(ngx_conf_t *cf);
+static char *ngx_stream_passthrough_merge_srv_conf(ngx_conf_t *cf,
+    void *parent, void *child);
 static char *ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+
+
+static char  ngx_stream_passthrough_conflict[] =
+    "is in a server that has another handler, such as \"proxy_pass\"";
 
 
 static ngx_command_t  ngx_stream_passthrough_commands[] = {
@@ -48,7 +54,7 @@ static ngx_stream_module_t  ngx_stream_passthrough_module_ctx = {
     NULL,                                   /* init main configuration */
 
     ngx_stream_passthrough_create_srv_conf, /* create server configuration */
-    NULL                                    /* merge server configuration */
+    ngx_stream_passthrough_merge_srv_conf   /* merge server configuration */
 };
 
 
@@ -93,7 +99,8 @@ ngx_stream_passthrough_handler(ngx_stream_session_t *s)
 
         if (result != NGX_TUNNEL_OK) {
             ngx_tunnel_session_fail(ts, result);
-            ngx_stream_connect_tunnel_finalize(s, result);
+            ngx_stream_connect_tunnel_finalize(s,
+                                           ngx_tunnel_result(result)->status);
             return;
         }
     }
@@ -110,6 +117,7 @@ ngx_stream_passthrough_eval(ngx_stream_session_t *s, ngx_tunnel_session_t *ts,
 {
     ngx_str_t                           value;
     const char                         *err;
+    ngx_tunnel_target_t                 target;
     ngx_stream_passthrough_srv_conf_t  *pscf;
 
     pscf = ngx_stream_get_module_srv_conf(s, ngx_stream_passthrough_module);
@@ -131,23 +139,18 @@ ngx_stream_passthrough_eval(ngx_stream_session_t *s, ngx_tunnel_session_t *ts,
         return NGX_TUNNEL_OK;
     }
 
-    ts->target = ngx_palloc(ts->pool, sizeof(ngx_tunnel_target_t));
-    if (ts->target == NULL) {
-        return NGX_TUNNEL_INTERNAL;
-    }
-
-    err = ngx_tunnel_target_parse(ts->target, value.data, value.len);
+    err = ngx_tunnel_target_parse(&target, value.data, value.len);
 
     if (err) {
-        ts->target = NULL;
-
         ts->what.data = (u_char *) err;
         ts->what.len = ngx_strlen(err);
 
         return NGX_TUNNEL_BAD_REQUEST;
     }
 
-    return NGX_TUNNEL_OK;
+    ts->target = ngx_tunnel_target_copy(ts->pool, &target);
+
+    return ts->target ? NGX_TUNNEL_OK : NGX_TUNNEL_INTERNAL;
 }
 
 
@@ -159,7 +162,8 @@ ngx_stream_passthrough_connected(ngx_stream_session_t *s,
         ngx_stream_connect_tunnel_relay(s);
 
     } else {
-        ngx_stream_connect_tunnel_finalize(s, result);
+        ngx_stream_connect_tunnel_finalize(s,
+                                           ngx_tunnel_result(result)->status);
     }
 }
 
@@ -168,6 +172,26 @@ static void *
 ngx_stream_passthrough_create_srv_conf(ngx_conf_t *cf)
 {
     return ngx_pcalloc(cf->pool, sizeof(ngx_stream_passthrough_srv_conf_t));
+}
+
+
+static char *
+ngx_stream_passthrough_merge_srv_conf(ngx_conf_t *cf, void *parent,
+    void *child)
+{
+    ngx_stream_passthrough_srv_conf_t *conf = child;
+
+    ngx_stream_core_srv_conf_t  *cscf;
+
+    cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
+
+    if (conf->name.len && cscf->handler != ngx_stream_passthrough_handler) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"passthrough %V\" %s",
+                           &conf->name, ngx_stream_passthrough_conflict);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
 }
 
 
@@ -194,6 +218,11 @@ ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     pscf->name = value[1];
 
     cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
+
+    if (cscf->handler) {
+        return ngx_stream_passthrough_conflict;
+    }
+
     cscf->handler = ngx_stream_passthrough_handler;
 
     if (ngx_strlchr(value[1].data, value[1].data + value[1].len, '$')) {
@@ -224,15 +253,6 @@ ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     u.no_resolve = 1;
 
     pscf->upstream = ngx_stream_upstream_add(cf, &u, 0);
-    if (pscf->upstream == NULL) {
 
-        if (u.err) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s in upstream \"%V\"",
-                               u.err, &u.url);
-        }
-
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
+    return pscf->upstream ? NGX_CONF_OK : NGX_CONF_ERROR;
 }

@@ -18,6 +18,7 @@ static ngx_uint_t ngx_tunnel_socket_is_reset(ngx_connection_t *c);
 #endif
 static ngx_int_t ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e);
 static void ngx_tunnel_socket_reset(ngx_tunnel_end_t *e);
+static void ngx_tunnel_socket_cut(ngx_tunnel_end_t *e);
 static size_t ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e);
 static ngx_uint_t ngx_tunnel_socket_failed(ngx_tunnel_end_t *e);
 static ngx_int_t ngx_tunnel_socket_events(ngx_tunnel_end_t *e);
@@ -29,6 +30,7 @@ const ngx_tunnel_end_ops_t  ngx_tunnel_end_socket = {
     ngx_tunnel_socket_send,
     ngx_tunnel_socket_shutdown,
     ngx_tunnel_socket_reset,
+    ngx_tunnel_socket_cut,
     ngx_tunnel_socket_unsent,
     ngx_tunnel_socket_failed,
     ngx_tunnel_socket_events
@@ -198,11 +200,26 @@ ngx_tunnel_socket_reset(ngx_tunnel_end_t *e)
                       "setsockopt(SO_LINGER) failed");
     }
 
+    ngx_tunnel_socket_cut(e);
+}
+
+
+static void
+ngx_tunnel_socket_cut(ngx_tunnel_end_t *e)
+{
 #if (NGX_SSL)
+
+    ngx_connection_t  *c;
+
+    /* a record that is half sent leaves no room for an alert */
+
+    c = e->connection;
+
     if (c->ssl) {
         c->ssl->no_wait_shutdown = 1;
         c->ssl->no_send_shutdown = 1;
     }
+
 #endif
 }
 

@@ -27,6 +27,7 @@ typedef struct ngx_tunnel_end_s  ngx_tunnel_end_t;
  * shutdown   ends the sending half: NGX_OK, NGX_AGAIN to be called again on a
  *            write event, or NGX_ERROR
  * reset      has the next close be an abort
+ * cut        tells that the next close is in the midst of what was to be sent
  * unsent     bytes that an abort would take, sent as they are
  * failed     whether there was an error behind the end of what was received
  * events     asks for the events that the end needs next: NGX_OK or NGX_ERROR
@@ -41,6 +42,7 @@ typedef struct {
                                  size_t size);
     ngx_int_t               (*shutdown)(ngx_tunnel_end_t *e);
     void                    (*reset)(ngx_tunnel_end_t *e);
+    void                    (*cut)(ngx_tunnel_end_t *e);
     size_t                  (*unsent)(ngx_tunnel_end_t *e);
     ngx_uint_t              (*failed)(ngx_tunnel_end_t *e);
     ngx_int_t               (*events)(ngx_tunnel_end_t *e);
@@ -71,14 +73,14 @@ struct ngx_tunnel_end_s {
                                                     none went; 0: none wait */
 
     off_t                         left;          /* that may be received */
-    ngx_tunnel_rate_t             rate;          /* of receiving */
+    ngx_tunnel_rate_t            *rate;          /* of receiving, or NULL */
 
     size_t                        run;           /* bytes spliced in a row */
 
     unsigned                      eof:1;         /* has ended its sending */
     unsigned                      shut:1;        /* eof is passed on */
     unsigned                      gone:1;        /* and cannot be sent to */
-    unsigned                      delayed:1;     /* until rate.next */
+    unsigned                      delayed:1;     /* until rate->next */
     unsigned                      bulk:1;        /* is spliced */
     unsigned                      full:1;        /* the last read was */
 };

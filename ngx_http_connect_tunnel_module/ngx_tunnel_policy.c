@@ -272,7 +272,7 @@ ngx_tunnel_policy_set(ngx_conf_t *cf, ngx_command_t *cmd,
 
     if (i == ngx_tunnel_policy_index(min_rate_window)) {
         return ngx_tunnel_conf_invalid(cf, cmd, value,
-                                       "a time of 1s or more");
+                                       "window= and a time of 1s or more");
     }
 
     return ngx_tunnel_conf_invalid(cf, cmd, value,

@@ -13,6 +13,12 @@
 #define NGX_TUNNEL_QUOTA_SCAN  1000
 
 
+/* that a counter can count to */
+
+#define NGX_TUNNEL_QUOTA_MAX                                                  \
+    ((off_t) (((ngx_atomic_uint_t) -1) >> 1))
+
+
 typedef struct {
     u_char                      color;
     u_char                      dummy;
@@ -28,7 +34,8 @@ typedef struct {
 typedef struct {
     ngx_rbtree_t                rbtree;
     ngx_rbtree_node_t           sentinel;
-    ngx_queue_t                 queue;         /* the last used one first */
+    ngx_queue_t                 queue;         /* keys without a tunnel, the
+                                                  last used one first */
 } ngx_tunnel_quota_shared_t;
 
 
@@ -172,7 +179,8 @@ ngx_tunnel_quota_parameter(ngx_conf_t *cf, ngx_command_t *cmd,
         if (*size < (ssize_t) (8 * ngx_pagesize)) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "zone \"%V\" is too small, it must have at "
-                               "least %uzk", value, 8 * ngx_pagesize / 1024);
+                               "least %uzk", &quota->name,
+                               8 * ngx_pagesize / 1024);
             return NGX_CONF_ERROR;
         }
 
@@ -185,7 +193,9 @@ ngx_tunnel_quota_parameter(ngx_conf_t *cf, ngx_command_t *cmd,
 
         quota->limit = ngx_parse_offset(&s);
 
-        if (quota->limit == NGX_ERROR || quota->limit == 0) {
+        if (quota->limit == NGX_ERROR || quota->limit == 0
+            || quota->limit > NGX_TUNNEL_QUOTA_MAX)
+        {
             return ngx_tunnel_conf_invalid(cf, cmd, value,
                                            "limit= and a size, such as 10g");
         }
@@ -231,7 +241,23 @@ ngx_tunnel_quota(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (value[1].len == 0) {
         return ngx_tunnel_conf_invalid(cf, cmd, &value[1],
-                                       "the name of a relay_quota_zone");
+                                       "\"off\" or the name of a "
+                                       "relay_quota_zone");
+    }
+
+    if (*quotas == NULL) {
+        return "is duplicate";
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+
+        if (*quotas != NGX_CONF_UNSET_PTR) {
+            return "is duplicate";
+        }
+
+        *quotas = NULL;
+
+        return NGX_CONF_OK;
     }
 
     shm_zone = ngx_shared_memory_add(cf, &value[1], 0, layer->tag);
@@ -391,12 +417,11 @@ ngx_tunnel_quota_use(ngx_array_t *quotas, const ngx_tunnel_layer_t *layer,
 
         qn = ngx_tunnel_quota_lookup(quota, &key, hash);
 
-        if (qn) {
-            ngx_queue_remove(&qn->queue);
-            ngx_queue_insert_head(&quota->sh->queue, &qn->queue);
-
-        } else {
+        if (qn == NULL) {
             qn = ngx_tunnel_quota_create(quota, &key, hash);
+
+        } else if (qn->tunnels == 0) {
+            ngx_queue_remove(&qn->queue);
         }
 
         if (qn) {
@@ -409,7 +434,7 @@ ngx_tunnel_quota_use(ngx_array_t *quotas, const ngx_tunnel_layer_t *layer,
             ngx_log_error(NGX_LOG_ERR, log, 0,
                           "relay_quota_zone \"%V\" has no room for a key",
                           &quota->name);
-            return NGX_ERROR;
+            return NGX_DECLINED;
         }
 
         u->use[u->n].quota = quota;
@@ -476,15 +501,19 @@ ngx_tunnel_quota_cleanup(void *data)
 {
     ngx_tunnel_usage_t  *usage = data;
 
-    ngx_uint_t           i;
-    ngx_tunnel_quota_t  *quota;
+    ngx_uint_t                i;
+    ngx_tunnel_quota_t       *quota;
+    ngx_tunnel_quota_node_t  *qn;
 
     for (i = 0; i < usage->n; i++) {
         quota = usage->use[i].quota;
+        qn = usage->use[i].node;
 
         ngx_shmtx_lock(&quota->shpool->mutex);
 
-        usage->use[i].node->tunnels--;
+        if (--qn->tunnels == 0) {
+            ngx_queue_insert_head(&quota->sh->queue, &qn->queue);
+        }
 
         ngx_shmtx_unlock(&quota->shpool->mutex);
     }
@@ -503,8 +532,12 @@ ngx_tunnel_quota_renew(ngx_tunnel_quota_t *quota, ngx_tunnel_quota_node_t *qn)
     ngx_shmtx_lock(&quota->shpool->mutex);
 
     if (ngx_tunnel_quota_is_over(quota, qn)) {
-        qn->start = ngx_current_msec;
+
+        /* others look without the lock, in the opposite order */
+
         qn->used = 0;
+        ngx_memory_barrier();
+        qn->start = ngx_current_msec;
     }
 
     ngx_shmtx_unlock(&quota->shpool->mutex);
@@ -589,7 +622,6 @@ ngx_tunnel_quota_create(ngx_tunnel_quota_t *quota, ngx_str_t *key,
     ngx_memcpy(qn->data, key->data, key->len);
 
     ngx_rbtree_insert(&quota->sh->rbtree, node);
-    ngx_queue_insert_head(&quota->sh->queue, &qn->queue);
 
     return qn;
 }
@@ -611,7 +643,7 @@ ngx_tunnel_quota_expire(ngx_tunnel_quota_t *quota, ngx_uint_t n)
         prev = ngx_queue_prev(q);
         qn = ngx_queue_data(q, ngx_tunnel_quota_node_t, queue);
 
-        if (qn->tunnels == 0 && ngx_tunnel_quota_is_over(quota, qn)) {
+        if (ngx_tunnel_quota_is_over(quota, qn)) {
 
             node = (ngx_rbtree_node_t *)
                        ((u_char *) qn - offsetof(ngx_rbtree_node_t, color));

@@ -37,8 +37,8 @@ char *ngx_tunnel_quota(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 /*
  * Looks the keys of a tunnel up, and registers with the pool that they are
  * given back.  Returns NGX_OK with *usage set, to NULL if nothing is counted;
- * NGX_BUSY if a quota is spent; or NGX_ERROR if a zone has no room, said in
- * the log.  what is then set to the zone's name.
+ * NGX_BUSY if a quota is spent; NGX_DECLINED if a zone has no room, which the
+ * log tells; or NGX_ERROR.  what is then set to the zone's name.
  */
 
 ngx_int_t ngx_tunnel_quota_use(ngx_array_t *quotas,

@@ -22,9 +22,9 @@
 
 #define NGX_TUNNEL_RELAY_READS      2
 
-/* a splice() moves pages, and many of them as fast as a read a few bytes */
+/* a splice() moves pages, and so many as fast as a read copies few bytes */
 
-#define NGX_TUNNEL_SPLICE_SIZE      (1024 * 1024)
+#define NGX_TUNNEL_SPLICE_SIZE      (256 * 1024)
 
 /* a flow that comes in less than this at a time is no bulk */
 
@@ -54,7 +54,9 @@
 
 
 static ngx_int_t ngx_tunnel_relay_open(ngx_tunnel_relay_t *relay);
-static void ngx_tunnel_relay_limit(ngx_tunnel_relay_t *relay);
+static ngx_int_t ngx_tunnel_relay_limit(ngx_tunnel_relay_t *relay);
+static ngx_int_t ngx_tunnel_relay_throttle(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *e, off_t rate);
 static ngx_int_t ngx_tunnel_relay_early(ngx_tunnel_relay_t *relay);
 static void ngx_tunnel_relay_handler(ngx_event_t *ev);
 static void ngx_tunnel_relay_timer_handler(ngx_event_t *ev);
@@ -114,14 +116,14 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
     relay->timer.data = relay;
     relay->timer.log = relay->log;
 
-    if (ngx_tunnel_relay_open(relay) != NGX_OK) {
+    if (ngx_tunnel_relay_open(relay) != NGX_OK
+        || ngx_tunnel_relay_limit(relay) != NGX_OK)
+    {
         ngx_tunnel_relay_done(relay, NGX_TUNNEL_ERROR);
         return;
     }
 
     relay->log->action = "relaying";
-
-    ngx_tunnel_relay_limit(relay);
 
     next = ngx_current_msec + NGX_TUNNEL_NO_TIMEOUT;
 
@@ -177,14 +179,12 @@ ngx_tunnel_relay_open(ngx_tunnel_relay_t *relay)
 }
 
 
-static void
+static ngx_int_t
 ngx_tunnel_relay_limit(ngx_tunnel_relay_t *relay)
 {
     off_t                 upload, download;
-    ngx_msec_t            now;
     ngx_tunnel_policy_t  *policy;
 
-    now = ngx_current_msec;
     policy = relay->policy;
 
     upload = (policy->upload_rate == -1) ? policy->max_rate
@@ -192,10 +192,12 @@ ngx_tunnel_relay_limit(ngx_tunnel_relay_t *relay)
     download = (policy->download_rate == -1) ? policy->max_rate
                                              : policy->download_rate;
 
-    ngx_tunnel_rate_init(&relay->client.rate, upload, policy->buffer_size,
-                         now);
-    ngx_tunnel_rate_init(&relay->target.rate, download, policy->buffer_size,
-                         now);
+    if (ngx_tunnel_relay_throttle(relay, &relay->client, upload) != NGX_OK
+        || ngx_tunnel_relay_throttle(relay, &relay->target, download)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     relay->left = policy->max_payload ? policy->max_payload
                                       : NGX_MAX_OFF_T_VALUE;
@@ -209,12 +211,33 @@ ngx_tunnel_relay_limit(ngx_tunnel_relay_t *relay)
                                policy->min_rate_grace == -1
                                ? policy->min_rate_window
                                : policy->min_rate_grace,
-                               policy->min_rate_window, now);
+                               policy->min_rate_window, ngx_current_msec);
     }
 
-    relay->limited = relay->client.rate.rate || relay->target.rate.rate
+    relay->limited = relay->client.rate || relay->target.rate
                      || policy->max_payload || policy->max_upload
                      || policy->max_download || relay->usage;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_tunnel_relay_throttle(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e,
+    off_t rate)
+{
+    if (rate == 0) {
+        return NGX_OK;
+    }
+
+    e->rate = ngx_palloc(relay->pool, sizeof(ngx_tunnel_rate_t));
+    if (e->rate == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_tunnel_rate_init(e->rate, rate, relay->policy->buffer_size,
+                         ngx_current_msec);
+    return NGX_OK;
 }
 
 
@@ -425,7 +448,7 @@ ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay, ngx_msec_t *next)
         }
 
         if (e->delayed) {
-            ngx_tunnel_relay_at(e->rate.next, NGX_TUNNEL_NO_REASON);
+            ngx_tunnel_relay_at(e->rate->next, NGX_TUNNEL_NO_REASON);
         }
     }
 
@@ -585,13 +608,13 @@ ngx_tunnel_relay_allowed(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
         allowed = ngx_min(allowed, n);
     }
 
-    if (from->rate.rate) {
-        n = ngx_tunnel_rate_allowed(&from->rate, ngx_current_msec);
+    if (from->rate) {
+        n = ngx_tunnel_rate_allowed(from->rate, ngx_current_msec);
 
         from->delayed = (n <= 0);
 
         if (from->delayed) {
-            ngx_tunnel_relay_arm(relay, from->rate.next);
+            ngx_tunnel_relay_arm(relay, from->rate->next);
             return 0;
         }
 
@@ -750,8 +773,8 @@ ngx_tunnel_relay_count(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     from->left -= n;
     relay->left -= n;
 
-    if (from->rate.rate) {
-        ngx_tunnel_rate_spend(&from->rate, n);
+    if (from->rate) {
+        ngx_tunnel_rate_spend(from->rate, n);
     }
 
     if (relay->usage) {
@@ -832,12 +855,12 @@ ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
     size_t             len;
     ngx_tunnel_buf_t  *buf;
 
-    buf = ngx_tunnel_worker_get_buf(relay->worker, relay->log);
+    len = from->last - from->pos;
+
+    buf = ngx_tunnel_worker_get_buf(relay->worker, len, relay->log);
     if (buf == NULL) {
         return NGX_ERROR;
     }
-
-    len = from->last - from->pos;
 
     ngx_memcpy(buf + 1, from->pos, len);
 
@@ -975,6 +998,10 @@ ngx_tunnel_relay_abort(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 
     if (relay->timer.timer_set) {
         ngx_del_timer(&relay->timer);
+    }
+
+    if (ngx_tunnel_relay_waits(&relay->target)) {
+        relay->client.ops->cut(&relay->client);
     }
 
     ngx_tunnel_relay_release(relay, &relay->client);

@@ -26,6 +26,7 @@ struct ngx_tunnel_relay_s {
 
     /* set by the caller, zeroes elsewhere */
 
+    ngx_pool_t                   *pool;
     ngx_log_t                    *log;
     ngx_tunnel_policy_t          *policy;
     ngx_tunnel_usage_t           *usage;         /* of quotas, or NULL */

@@ -7,6 +7,14 @@
 #include "ngx_tunnel_session.h"
 
 
+/*
+ * The connector has a pool of its own, which is gone when there is a tunnel.
+ * It starts with so many bytes.
+ */
+
+#define NGX_TUNNEL_CONNECT_POOL  1024
+
+
 typedef enum {
     ngx_tunnel_var_target = 0,
     ngx_tunnel_var_host,
@@ -23,9 +31,12 @@ typedef enum {
 } ngx_tunnel_var_e;
 
 
+static void ngx_tunnel_session_release(ngx_tunnel_session_t *s);
 static ngx_tunnel_result_e ngx_tunnel_session_check(ngx_tunnel_session_t *s);
 static ngx_tunnel_result_e ngx_tunnel_session_policy(ngx_tunnel_session_t *s);
 static ngx_int_t ngx_tunnel_session_connect(ngx_tunnel_session_t *s);
+static ngx_tunnel_result_e ngx_tunnel_session_settle(ngx_tunnel_session_t *s,
+    ngx_tunnel_result_e result);
 static void ngx_tunnel_session_connected(ngx_tunnel_connect_t *cn,
     ngx_tunnel_result_e result);
 static void ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay,
@@ -91,15 +102,54 @@ ngx_tunnel_conf_merge(ngx_conf_t *cf, ngx_tunnel_conf_t *conf,
 }
 
 
+void
+ngx_tunnel_session_reset(ngx_tunnel_session_t *s)
+{
+    ngx_tunnel_session_release(s);
+
+    s->balancer = NULL;
+    s->result = NGX_TUNNEL_NO_RESULT;
+    s->resolve_time = (ngx_msec_t) -1;
+    s->connect_time = (ngx_msec_t) -1;
+
+    ngx_str_null(&s->what);
+    ngx_str_null(&s->address);
+}
+
+
+/* ends what is under way, and gives back what was taken */
+
+static void
+ngx_tunnel_session_release(ngx_tunnel_session_t *s)
+{
+    ngx_pool_t        *pool;
+    ngx_connection_t  *c;
+
+    if (s->connect) {
+        pool = s->connect->pool;
+        s->connect = NULL;
+
+        ngx_destroy_pool(pool);
+    }
+
+    if (s->connection) {
+        c = s->connection;
+        s->connection = NULL;
+
+        ngx_close_connection(c);
+    }
+
+    if (s->taken) {
+        s->taken = 0;
+        s->balancer->free(s->balancer, s->balancer->data, 0);
+    }
+}
+
+
 ngx_int_t
 ngx_tunnel_session_open(ngx_tunnel_session_t *s)
 {
     ngx_int_t  rc;
-
-    /* an attempt before this one may have failed */
-
-    s->connect = NULL;
-    ngx_str_null(&s->what);
 
     rc = ngx_tunnel_session_check(s);
 
@@ -111,15 +161,9 @@ ngx_tunnel_session_open(ngx_tunnel_session_t *s)
         rc = ngx_tunnel_session_connect(s);
     }
 
-    if (rc == NGX_AGAIN) {
-        return NGX_AGAIN;
+    if (rc != NGX_AGAIN) {
+        rc = ngx_tunnel_session_settle(s, rc);
     }
-
-    if (rc != NGX_TUNNEL_OK) {
-        ngx_tunnel_session_fail(s, rc);
-    }
-
-    s->result = rc;
 
     return rc;
 }
@@ -179,8 +223,11 @@ ngx_tunnel_session_policy(ngx_tunnel_session_t *s)
     case NGX_BUSY:
         return NGX_TUNNEL_CLIENT_LIMIT;
 
-    default: /* NGX_ERROR */
+    case NGX_DECLINED:
         return NGX_TUNNEL_MACHINE_LIMIT;
+
+    default: /* NGX_ERROR */
+        return NGX_TUNNEL_INTERNAL;
     }
 }
 
@@ -188,15 +235,24 @@ ngx_tunnel_session_policy(ngx_tunnel_session_t *s)
 static ngx_int_t
 ngx_tunnel_session_connect(ngx_tunnel_session_t *s)
 {
+    ngx_pool_t            *pool;
     ngx_tunnel_bind_t     *bind;
     ngx_tunnel_connect_t  *cn;
 
-    cn = ngx_pcalloc(s->pool, sizeof(ngx_tunnel_connect_t));
-    if (cn == NULL) {
+    pool = ngx_create_pool(NGX_TUNNEL_CONNECT_POOL, s->log);
+    if (pool == NULL) {
         return NGX_TUNNEL_INTERNAL;
     }
 
-    cn->pool = s->pool;
+    cn = ngx_pcalloc(pool, sizeof(ngx_tunnel_connect_t));
+    if (cn == NULL) {
+        ngx_destroy_pool(pool);
+        return NGX_TUNNEL_INTERNAL;
+    }
+
+    s->connect = cn;
+
+    cn->pool = pool;
     cn->log = s->log;
     cn->conf = &s->conf->connect;
     cn->rules = &s->conf->rules;
@@ -214,7 +270,7 @@ ngx_tunnel_session_connect(ngx_tunnel_session_t *s)
     if (bind) {
         cn->transparent = bind->transparent;
 
-        if (ngx_tunnel_bind_eval(bind, s->layer, s->data, s->pool, s->log,
+        if (ngx_tunnel_bind_eval(bind, s->layer, s->data, pool, s->log,
                                  &cn->local)
             != NGX_OK)
         {
@@ -222,7 +278,6 @@ ngx_tunnel_session_connect(ngx_tunnel_session_t *s)
         }
     }
 
-    s->connect = cn;
     s->log->action = "connecting to target";
 
     return ngx_tunnel_connect(cn);
@@ -237,14 +292,52 @@ ngx_tunnel_session_connected(ngx_tunnel_connect_t *cn,
 
     s = cn->data;
 
-    if (result == NGX_TUNNEL_OK) {
-        s->result = result;
+    (void) ngx_tunnel_session_settle(s, result);
 
-    } else {
+    s->connected(s);
+}
+
+
+/* takes over what the connector has come to, and lets it go */
+
+static ngx_tunnel_result_e
+ngx_tunnel_session_settle(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
+{
+    ngx_tunnel_connect_t  *cn;
+
+    cn = s->connect;
+
+    if (cn) {
+        s->resolve_time = cn->resolve_time;
+        s->connect_time = cn->connect_time;
+
+        s->connection = cn->connection;
+
+        s->taken = cn->taken;
+        cn->taken = 0;
+
+        s->address.len = cn->address.len;
+        s->address.data = ngx_pstrdup(s->pool, &cn->address);
+
+        if (s->address.data == NULL) {
+            s->address.len = 0;
+            result = NGX_TUNNEL_INTERNAL;
+        }
+    }
+
+    s->result = result;
+
+    if (result != NGX_TUNNEL_OK) {
         ngx_tunnel_session_fail(s, result);
     }
 
-    s->connected(s);
+    s->connect = NULL;
+
+    if (cn) {
+        ngx_destroy_pool(cn->pool);
+    }
+
+    return result;
 }
 
 
@@ -287,13 +380,14 @@ ngx_tunnel_session_prepare(ngx_tunnel_session_t *s, ngx_connection_t *c,
         return NGX_ERROR;
     }
 
+    relay->pool = s->pool;
     relay->log = s->log;
     relay->policy = s->policy;
     relay->usage = s->usage;
     relay->worker = s->worker;
     relay->client.connection = c;
     relay->client.ops = &ngx_tunnel_end_socket;
-    relay->target.connection = s->connect->connection;
+    relay->target.connection = s->connection;
     relay->target.ops = &ngx_tunnel_end_socket;
     relay->handler = ngx_tunnel_session_ended;
     relay->data = s;
@@ -305,7 +399,7 @@ ngx_tunnel_session_prepare(ngx_tunnel_session_t *s, ngx_connection_t *c,
     }
 
     s->relay = relay;
-    s->connect->connection = NULL;
+    s->connection = NULL;
 
     return NGX_OK;
 }
@@ -325,7 +419,6 @@ ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 void
 ngx_tunnel_session_close(ngx_tunnel_session_t *s)
 {
-    ngx_connection_t    *c;
     ngx_tunnel_relay_t  *relay;
 
     if (s->closed) {
@@ -336,31 +429,18 @@ ngx_tunnel_session_close(ngx_tunnel_session_t *s)
 
     relay = s->relay;
 
-    if (relay == NULL) {
+    if (relay) {
+        ngx_tunnel_relay_abort(relay, NGX_TUNNEL_SHUTDOWN);
 
-        if (s->connect) {
-            ngx_tunnel_connect_cancel(s->connect);
-
-            c = s->connect->connection;
-
-            if (c) {
-                ngx_close_connection(c);
-                s->connect->connection = NULL;
-            }
-        }
-
-        return;
+        ngx_log_error(NGX_LOG_INFO, s->log, 0,
+                      "tunnel to \"%V\" at %V ended: %V, "
+                      "received: %O, sent: %O",
+                      s->target ? &s->target->text : &s->asked, &s->address,
+                      ngx_tunnel_reason(relay->reason),
+                      relay->client.received, relay->client.sent);
     }
 
-    ngx_tunnel_relay_abort(relay, NGX_TUNNEL_SHUTDOWN);
-
-    ngx_log_error(NGX_LOG_INFO, s->log, 0,
-                  "tunnel to \"%V\" at %V ended: %V, "
-                  "received: %O, sent: %O",
-                  s->target ? &s->target->text : &s->asked,
-                  &s->connect->address,
-                  ngx_tunnel_reason(relay->reason), relay->client.received,
-                  relay->client.sent);
+    ngx_tunnel_session_release(s);
 }
 
 
@@ -368,20 +448,14 @@ ngx_int_t
 ngx_tunnel_session_variable(ngx_tunnel_session_t *s, ngx_uint_t id,
     ngx_pool_t *pool, ngx_str_t *value)
 {
-    ngx_msec_t             end;
-    ngx_tunnel_relay_t    *relay;
-    ngx_tunnel_target_t   *target;
-    ngx_tunnel_connect_t  *cn;
+    ngx_msec_t            end;
+    ngx_tunnel_relay_t   *relay;
+    ngx_tunnel_target_t  *target;
 
     target = s->target;
-    cn = s->connect;
     relay = s->relay;
 
-    if ((id <= ngx_tunnel_var_port && target == NULL)
-        || ((id == ngx_tunnel_var_address
-             || id == ngx_tunnel_var_resolve_time
-             || id == ngx_tunnel_var_connect_time) && cn == NULL))
-    {
+    if (id <= ngx_tunnel_var_port && target == NULL) {
         return NGX_DECLINED;
     }
 
@@ -401,13 +475,13 @@ ngx_tunnel_session_variable(ngx_tunnel_session_t *s, ngx_uint_t id,
                                         value);
 
     case ngx_tunnel_var_address:
-        return ngx_tunnel_session_value(&cn->address, value);
+        return ngx_tunnel_session_value(&s->address, value);
 
     case ngx_tunnel_var_resolve_time:
-        return ngx_tunnel_session_msec(pool, cn->resolve_time, value);
+        return ngx_tunnel_session_msec(pool, s->resolve_time, value);
 
     case ngx_tunnel_var_connect_time:
-        return ngx_tunnel_session_msec(pool, cn->connect_time, value);
+        return ngx_tunnel_session_msec(pool, s->connect_time, value);
     }
 
     if (relay == NULL) {

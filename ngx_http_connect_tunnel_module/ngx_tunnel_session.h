@@ -178,20 +178,34 @@ struct ngx_tunnel_session_s {
     ngx_tunnel_session_pt         connected;
     ngx_tunnel_session_pt         ended;
 
-    /* results; NO_RESULT is to be set when the session is created */
+    /* results */
 
     ngx_tunnel_result_e           result;
     ngx_str_t                     what;          /* is said of a failure */
+    ngx_str_t                     address;       /* that is connected */
+    ngx_msec_t                    resolve_time;  /* -1: nothing resolved */
+    ngx_msec_t                    connect_time;  /* -1: not connected */
+    ngx_tunnel_relay_t           *relay;         /* or NULL */
+
+    /* private */
 
     ngx_tunnel_policy_t          *policy;
     ngx_tunnel_usage_t           *usage;
-    ngx_tunnel_connect_t         *connect;       /* or NULL */
-    ngx_tunnel_relay_t           *relay;         /* or NULL */
+    ngx_tunnel_connect_t         *connect;       /* while it is under way */
+    ngx_connection_t             *connection;    /* until it is relayed */
 
     unsigned                      trusted:1;     /* see the rules */
+    unsigned                      taken:1;       /* a peer of the balancer */
     unsigned                      closed:1;
 };
 
+
+/*
+ * Forgets an attempt, and ends what of it is under way; to be called for each
+ * attempt, before what differs between them is set.
+ */
+
+void ngx_tunnel_session_reset(ngx_tunnel_session_t *s);
 
 /*
  * Asks the rules, evaluates the policy, and starts connecting.  Returns

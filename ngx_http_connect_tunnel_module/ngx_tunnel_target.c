@@ -97,6 +97,29 @@ ngx_tunnel_target_parse_host(ngx_tunnel_target_t *t, u_char *data, size_t len)
 }
 
 
+ngx_tunnel_target_t *
+ngx_tunnel_target_copy(ngx_pool_t *pool, ngx_tunnel_target_t *t)
+{
+    size_t                size;
+    ngx_tunnel_target_t  *copy;
+
+    size = offsetof(ngx_tunnel_target_t, buf)
+           + (t->text.data - t->buf) + t->text.len;
+
+    copy = ngx_palloc(pool, size);
+    if (copy == NULL) {
+        return NULL;
+    }
+
+    ngx_memcpy(copy, t, size);
+
+    copy->text.data = copy->buf + (t->text.data - t->buf);
+    copy->host.data = copy->buf + (t->host.data - t->buf);
+
+    return copy;
+}
+
+
 ngx_uint_t
 ngx_tunnel_target_parse_port(u_char *data, size_t len)
 {

@@ -61,6 +61,11 @@ const char *ngx_tunnel_target_parse(ngx_tunnel_target_t *t, u_char *data,
 const char *ngx_tunnel_target_parse_host(ngx_tunnel_target_t *t, u_char *data,
     size_t len);
 
+/* a copy without the room that the text does not take; NULL: no memory */
+
+ngx_tunnel_target_t *ngx_tunnel_target_copy(ngx_pool_t *pool,
+    ngx_tunnel_target_t *t);
+
 /* 1 to 65535 in decimal digits only; 0 is an error */
 
 ngx_uint_t ngx_tunnel_target_parse_port(u_char *data, size_t len);

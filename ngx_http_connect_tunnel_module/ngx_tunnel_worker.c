@@ -18,9 +18,10 @@
 
 #define NGX_TUNNEL_PIPE_RETRY   1000
 
-/* what is less is not worth a splice() */
+/* what a pipe is to hold, and what is too little to be worth a splice() */
 
-#define NGX_TUNNEL_PIPE_SIZE    65536
+#define NGX_TUNNEL_PIPE_SIZE    (256 * 1024)
+#define NGX_TUNNEL_PIPE_LEAST   (64 * 1024)
 
 
 static void ngx_tunnel_worker_cleanup(void *data);
@@ -87,18 +88,28 @@ ngx_tunnel_worker_scratch(ngx_tunnel_worker_t *w, ngx_log_t *log)
 
 
 ngx_tunnel_buf_t *
-ngx_tunnel_worker_get_buf(ngx_tunnel_worker_t *w, ngx_log_t *log)
+ngx_tunnel_worker_get_buf(ngx_tunnel_worker_t *w, size_t size, ngx_log_t *log)
 {
     ngx_tunnel_buf_t  *buf;
 
     buf = w->bufs;
 
-    if (buf == NULL) {
-        return ngx_alloc(sizeof(ngx_tunnel_buf_t) + w->size, log);
+    if (buf && size <= w->size) {
+        w->bufs = buf->next;
+        w->nbufs--;
+
+        return buf;
     }
 
-    w->bufs = buf->next;
-    w->nbufs--;
+    /* what comes before a relay may be more than it reads at once */
+
+    size = ngx_max(size, w->size);
+
+    buf = ngx_alloc(sizeof(ngx_tunnel_buf_t) + size, log);
+
+    if (buf) {
+        buf->size = size;
+    }
 
     return buf;
 }
@@ -107,7 +118,7 @@ ngx_tunnel_worker_get_buf(ngx_tunnel_worker_t *w, ngx_log_t *log)
 void
 ngx_tunnel_worker_free_buf(ngx_tunnel_worker_t *w, ngx_tunnel_buf_t *buf)
 {
-    if (w->nbufs == NGX_TUNNEL_FREE_BUFS) {
+    if (w->nbufs == NGX_TUNNEL_FREE_BUFS || buf->size != w->size) {
         ngx_free(buf);
         return;
     }
@@ -165,7 +176,9 @@ ngx_tunnel_worker_get_pipe(ngx_tunnel_worker_t *w, ngx_log_t *log)
 
     /* a user who has many pipes gets small ones */
 
-    if (fcntl(pipe->fd[1], F_GETPIPE_SZ) < NGX_TUNNEL_PIPE_SIZE) {
+    if (fcntl(pipe->fd[1], F_SETPIPE_SZ, NGX_TUNNEL_PIPE_SIZE) == -1
+        && fcntl(pipe->fd[1], F_GETPIPE_SZ) < NGX_TUNNEL_PIPE_LEAST)
+    {
         ngx_log_error(NGX_LOG_INFO, log, 0,
                       "pipe buffers are used up, bytes are copied instead");
 

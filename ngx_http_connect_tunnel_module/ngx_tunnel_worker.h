@@ -26,6 +26,7 @@ typedef struct ngx_tunnel_buf_s  ngx_tunnel_buf_t;
 
 struct ngx_tunnel_buf_s {
     ngx_tunnel_buf_t         *next;
+    size_t                    size;
 };
 
 
@@ -61,10 +62,10 @@ ngx_int_t ngx_tunnel_worker_init(ngx_tunnel_worker_t *w, ngx_pool_t *pool);
 
 ngx_int_t ngx_tunnel_worker_scratch(ngx_tunnel_worker_t *w, ngx_log_t *log);
 
-/* NULL if there is no memory */
+/* for so many bytes; NULL if there is no memory */
 
 ngx_tunnel_buf_t *ngx_tunnel_worker_get_buf(ngx_tunnel_worker_t *w,
-    ngx_log_t *log);
+    size_t size, ngx_log_t *log);
 void ngx_tunnel_worker_free_buf(ngx_tunnel_worker_t *w, ngx_tunnel_buf_t *buf);
 
 #if (NGX_TUNNEL_HAVE_SPLICE)
