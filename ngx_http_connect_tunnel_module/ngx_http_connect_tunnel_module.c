@@ -768,6 +768,15 @@ ngx_http_connect_tunnel_relay(ngx_http_request_t *r)
     ctx = ngx_http_connect_tunnel_get_ctx(r);
     s = &ctx->session;
 
+    ngx_http_connect_tunnel_compact(r);
+    ngx_str_null(&s->asked);
+
+#if (NGX_HTTP_SSL)
+    if (c->ssl) {
+        ngx_ssl_free_buffer(c);
+    }
+#endif
+
     cln = ngx_http_cleanup_add(r, 0);
 
     if (cln == NULL

@@ -102,6 +102,13 @@ void ngx_http_connect_tunnel_reuse(ngx_pool_t *pool, ngx_list_t *list);
 
 void ngx_http_connect_tunnel_room(ngx_pool_t *pool);
 
+/*
+ * Frees the buffers that a request's header was read into; what points to
+ * them then points to a copy.
+ */
+
+void ngx_http_connect_tunnel_compact(ngx_http_request_t *r);
+
 /* adds the header and body filters; called in postconfiguration */
 
 void ngx_http_connect_tunnel_filters(void);

@@ -20,14 +20,9 @@ void
 ngx_tunnel_rate_init(ngx_tunnel_rate_t *r, off_t rate, size_t size,
     ngx_msec_t now)
 {
-    if (rate > NGX_TUNNEL_MAX_RATE) {
-        rate = 0;
-    }
-
     r->rate = rate;
     r->chunk = ngx_max(rate * NGX_TUNNEL_RATE_TICK / 1000, 1);
     r->chunk = ngx_min(r->chunk, (off_t) size);
-    r->burst = ngx_max(r->chunk, rate * NGX_TUNNEL_RATE_SLACK / 1000);
     r->credit = r->chunk * 1000;
     r->last = now;
     r->next = now;
@@ -43,7 +38,7 @@ ngx_tunnel_rate_allowed(ngx_tunnel_rate_t *r, ngx_msec_t now)
     elapsed = now - r->last;
     r->last = now;
 
-    full = r->burst * 1000;
+    full = r->chunk * 1000 + r->rate * NGX_TUNNEL_RATE_SLACK;
 
     /* as long as it takes to be full, at most: no product is too large */
 

@@ -26,16 +26,18 @@
  */
 
 typedef struct {
-    off_t         rate;          /* bytes a second; 0: no limit */
+    off_t         rate;          /* bytes a second */
     off_t         credit;        /* bytes * 1000; below 0 it is a debt */
     off_t         chunk;         /* bytes that a wait is for */
-    off_t         burst;         /* bytes that may move at once */
     ngx_msec_t    last;          /* when credit was counted */
     ngx_msec_t    next;          /* nothing moves before */
 } ngx_tunnel_rate_t;
 
 
-/* size is the largest read, bytes; now and all times are msec */
+/*
+ * The rate is 1 to NGX_TUNNEL_MAX_RATE; size is the largest read, bytes; now
+ * and all times are msec.
+ */
 
 void ngx_tunnel_rate_init(ngx_tunnel_rate_t *r, off_t rate, size_t size,
     ngx_msec_t now);

@@ -226,7 +226,7 @@ static ngx_int_t
 ngx_tunnel_relay_throttle(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e,
     off_t rate)
 {
-    if (rate == 0) {
+    if (rate == 0 || rate > NGX_TUNNEL_MAX_RATE) {
         return NGX_OK;
     }
 

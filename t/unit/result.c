@@ -38,6 +38,8 @@ static const unit_result_t  unit_result_cases[] = {
       "destination_ip_unroutable" },
     { NGX_TUNNEL_CONNECT_TIMEOUT, "connect_timeout", 504, NGX_LOG_ERR,
       "connection_timeout" },
+    { NGX_TUNNEL_CLIENT_LIMIT, "client_limit", 429, NGX_LOG_ERR,
+      "connection_limit_reached" },
     { NGX_TUNNEL_MACHINE_LIMIT, "machine_limit", 503, NGX_LOG_ERR,
       "connection_limit_reached" },
     { NGX_TUNNEL_INTERNAL, "internal", 500, NGX_LOG_ERR,
@@ -56,6 +58,11 @@ static const char  *unit_reason_cases[] = {
     [NGX_TUNNEL_CLIENT_RESET] = "client_reset",
     [NGX_TUNNEL_TARGET_RESET] = "target_reset",
     [NGX_TUNNEL_IDLE_TIMEOUT] = "idle_timeout",
+    [NGX_TUNNEL_SEND_TIMEOUT] = "send_timeout",
+    [NGX_TUNNEL_MIN_RATE] = "min_rate",
+    [NGX_TUNNEL_MAX_LIFETIME] = "max_lifetime",
+    [NGX_TUNNEL_MAX_PAYLOAD] = "max_payload",
+    [NGX_TUNNEL_QUOTA] = "quota",
     [NGX_TUNNEL_SHUTDOWN] = "shutdown",
     [NGX_TUNNEL_ERROR] = "error",
     [NGX_TUNNEL_NO_REASON] = "",
@@ -110,6 +117,11 @@ unit_reasons(void)
         unit_check(unit_is(&token, unit_reason_cases[i]), "%lu: \"%s\"",
                    i, unit_text(token.data, token.len));
     }
+
+    /* a reason that was added has to be added to this test */
+
+    unit_check(unit_nelts(unit_reason_cases) == NGX_TUNNEL_NO_REASON + 2,
+               "there are %u reasons", NGX_TUNNEL_NO_REASON);
 
     token = *ngx_tunnel_reason((ngx_tunnel_reason_e) -1);
 

@@ -43,62 +43,13 @@ static ngx_command_t  unit_deny_address = {
 };
 
 
-/*
- * A directive in the configuration, as nginx's parser hands it over: each
- * argument ends in a zero byte that is none of it, and lies alone in memory.
- * "''" is an empty argument.
- */
-
-static char *
-unit_set(ngx_tunnel_rules_t *rules, ngx_command_t *cmd, const char *args)
-{
-    u_char      *p;
-    size_t       len;
-    ngx_str_t   *value;
-    ngx_conf_t   cf;
-
-    ngx_memzero(&cf, sizeof(ngx_conf_t));
-    cf.pool = unit_pool;
-    cf.log = &unit_errors;
-
-    cf.args = ngx_array_create(unit_pool, 4, sizeof(ngx_str_t));
-    if (cf.args == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    value = ngx_array_push(cf.args);
-    *value = cmd->name;
-
-    while (*args) {
-        len = strcspn(args, " ");
-
-        value = ngx_array_push(cf.args);
-
-        if (value == NULL || (p = ngx_pnalloc(unit_pool, len + 1)) == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        value->len = (len == 2 && memcmp(args, "''", 2) == 0) ? 0 : len;
-        value->data = p;
-
-        memcpy(p, args, value->len);
-        p[value->len] = '\0';
-
-        args += len;
-        args += strspn(args, " ");
-    }
-
-    return cmd->set(&cf, cmd, rules);
-}
-
-
 static void
 unit_set_ok(ngx_tunnel_rules_t *rules, ngx_command_t *cmd, const char *args)
 {
     char  *rv;
 
     if (args) {
-        rv = unit_set(rules, cmd, args);
+        rv = unit_directive(rules, cmd, args);
         unit_check(rv == NGX_CONF_OK, "%s %s: %s",
                    cmd->name.data, args, unit_log);
     }
@@ -538,7 +489,7 @@ unit_conf_cases(const unit_conf_t *c, ngx_uint_t n)
         unit_log_clear();
         ngx_tunnel_rules_create(&rules);
 
-        rv = unit_set(&rules, c->cmd, c->args);
+        rv = unit_directive(&rules, c->cmd, c->args);
 
         unit_check(rv == (c->level == NGX_LOG_EMERG ? NGX_CONF_ERROR
                                                     : NGX_CONF_OK),
@@ -726,7 +677,7 @@ unit_rules_pattern_mutations(void)
         unit_log_clear();
         ngx_tunnel_rules_create(&rules);
 
-        rv = unit_set(&rules, &unit_allow, arg);
+        rv = unit_directive(&rules, &unit_allow, arg);
 
         if (rv == NGX_CONF_OK) {
             taken++;

@@ -34,6 +34,33 @@ static const unit_test_t  unit_tests[] = {
     { "rules: own addresses", unit_rules_own },
     { "rules: inheritance", unit_rules_inheritance },
     { "rules: without memory", unit_rules_memory },
+    { "rate: random schedules", unit_rate_random },
+    { "rate: full speed", unit_rate_speed },
+    { "rate: full speed, late", unit_rate_late },
+    { "rate: idle", unit_rate_idle },
+    { "rate: slow ones", unit_rate_slow },
+    { "rate: fast ones", unit_rate_fast },
+    { "rate: debt", unit_rate_debt },
+    { "rate: end of the clock", unit_rate_wrap },
+    { "rate: windows", unit_rate_window },
+    { "rate: extreme windows", unit_rate_window_extremes },
+    { "policy: defaults", unit_policy_defaults },
+    { "policy: values", unit_policy_values },
+    { "policy: errors", unit_policy_errors },
+    { "policy: buffer size", unit_policy_buffer_size },
+    { "policy: inheritance", unit_policy_inheritance },
+    { "policy: variables", unit_policy_eval },
+    { "policy: without memory", unit_policy_memory },
+    { "quota: zones", unit_quota_zone },
+    { "quota: directive", unit_quota_directive },
+    { "quota: counting", unit_quota_count },
+    { "quota: extremes", unit_quota_extremes },
+    { "quota: several zones", unit_quota_several },
+    { "quota: keys", unit_quota_keys },
+    { "quota: room", unit_quota_room },
+    { "quota: errors", unit_quota_errors },
+    { "quota: reload", unit_quota_reload },
+    { "quota: random tunnels", unit_quota_random },
     { "results", unit_results },
     { "reasons", unit_reasons }
 };
@@ -60,6 +87,19 @@ char                unit_log[2048];
 
 ngx_uint_t          unit_alloc_fail;
 ngx_uint_t          unit_alloc_failed;
+ngx_uint_t          unit_directive_fail;
+
+const char         *unit_variable;
+ngx_uint_t          unit_evaluated;
+ngx_uint_t          unit_compile_fails;
+
+ngx_shm_zone_t      unit_zones[16];
+ngx_uint_t          unit_nzones;
+ngx_uint_t          unit_zones_fail;
+
+ngx_uint_t          unit_slab_used;
+ngx_uint_t          unit_slab_room;
+ngx_uint_t          unit_locked;
 
 struct ifaddrs     *unit_ifaddrs;
 ngx_int_t           unit_ifaddrs_lent;
@@ -109,6 +149,7 @@ main(int argc, char **argv)
 
         unit_seed(1);
         unit_log_clear();
+        unit_slab_used = 0;
 
         unit_pool = ngx_create_pool(1024, &unit_errors);
         if (unit_pool == NULL) {
@@ -212,6 +253,56 @@ unit_copy(const void *data, size_t len)
     }
 
     return p;
+}
+
+
+char *
+unit_directive(void *conf, ngx_command_t *cmd, const char *args)
+{
+    char        *rv;
+    u_char      *p;
+    size_t       len;
+    ngx_str_t   *value;
+    ngx_conf_t   cf;
+
+    ngx_memzero(&cf, sizeof(ngx_conf_t));
+    cf.pool = unit_pool;
+    cf.log = &unit_errors;
+
+    cf.args = ngx_array_create(unit_pool, 4, sizeof(ngx_str_t));
+    if (cf.args == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = ngx_array_push(cf.args);
+    *value = cmd->name;
+
+    while (*args) {
+        len = strcspn(args, " ");
+
+        value = ngx_array_push(cf.args);
+
+        if (value == NULL || (p = ngx_pnalloc(unit_pool, len + 1)) == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        value->len = (len == 2 && memcmp(args, "''", 2) == 0) ? 0 : len;
+        value->data = p;
+
+        memcpy(p, args, value->len);
+        p[value->len] = '\0';
+
+        args += len;
+        args += strspn(args, " ");
+    }
+
+    unit_alloc_fail = unit_directive_fail;
+
+    rv = cmd->set(&cf, cmd, conf);
+
+    unit_alloc_fail = 0;
+
+    return rv;
 }
 
 
@@ -379,6 +470,212 @@ unit_freeifaddrs(struct ifaddrs *ifs)
 }
 
 
+/* stubs: a front end */
+
+
+static void *
+unit_layer_compile(ngx_conf_t *cf, ngx_str_t *value)
+{
+    ngx_str_t  *compiled;
+
+    if (unit_compile_fails) {
+        return NULL;
+    }
+
+    compiled = ngx_palloc(cf->pool, sizeof(ngx_str_t));
+
+    if (compiled) {
+        *compiled = *value;
+    }
+
+    return compiled;
+}
+
+
+static ngx_int_t
+unit_layer_eval(void *data, void *compiled, ngx_str_t *value)
+{
+    char       *text;
+    u_char     *p, *last;
+    size_t      len, n;
+    ngx_str_t  *from;
+
+    unit_check(data == &unit_layer, "somebody else's data");
+    unit_evaluated++;
+
+    if (unit_variable == NULL) {
+        return NGX_ERROR;
+    }
+
+    from = compiled;
+    n = strlen(unit_variable);
+
+    text = malloc(from->len * (n + 1));
+    if (text == NULL) {
+        abort();
+    }
+
+    len = 0;
+    last = from->data + from->len;
+
+    for (p = from->data; p < last; /* void */ ) {
+
+        if (*p != '$') {
+            text[len++] = *p++;
+            continue;
+        }
+
+        memcpy(text + len, unit_variable, n);
+        len += n;
+        p += (last - p > 1 && p[1] == '{') ? 4 : 2;
+    }
+
+    value->data = ngx_pnalloc(unit_pool, len);
+    value->len = len;
+
+    if (value->data) {
+        memcpy(value->data, text, len);
+    }
+
+    free(text);
+
+    return value->data ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_tunnel_layer_t  unit_layer = {
+    &unit_layer,
+    unit_layer_compile,
+    unit_layer_eval
+};
+
+
+/* stubs: shared memory, which is none */
+
+
+volatile ngx_msec_t  ngx_current_msec;
+
+
+ngx_shm_zone_t *
+ngx_shared_memory_add(ngx_conf_t *cf, ngx_str_t *name, size_t size, void *tag)
+{
+    ngx_uint_t       i;
+    ngx_shm_zone_t  *zone;
+
+    if (unit_zones_fail) {
+        return NULL;
+    }
+
+    for (i = 0; i < unit_nzones; i++) {
+        zone = &unit_zones[i];
+
+        if (zone->shm.name.len == name->len
+            && memcmp(zone->shm.name.data, name->data, name->len) == 0)
+        {
+            if (zone->tag != tag) {
+                return NULL;
+            }
+
+            if (zone->shm.size == 0) {
+                zone->shm.size = size;
+            }
+
+            return zone;
+        }
+    }
+
+    if (unit_nzones == unit_nelts(unit_zones)) {
+        abort();
+    }
+
+    zone = &unit_zones[unit_nzones++];
+
+    ngx_memzero(zone, sizeof(ngx_shm_zone_t));
+
+    zone->shm.log = &unit_errors;
+    zone->shm.size = size;
+    zone->shm.name = *name;
+    zone->tag = tag;
+
+    return zone;
+}
+
+
+u_char *
+unit_slab_pool(void)
+{
+    ngx_slab_pool_t  *pool;
+
+    pool = ngx_pcalloc(unit_pool, sizeof(ngx_slab_pool_t));
+    if (pool == NULL) {
+        abort();
+    }
+
+    return (u_char *) pool;
+}
+
+
+static void *
+unit_slab_alloc(size_t size)
+{
+    void  *p;
+
+    if (unit_slab_room && unit_slab_used >= unit_slab_room) {
+        return NULL;
+    }
+
+    p = ngx_pnalloc(unit_pool, size);
+
+    unit_slab_used += (p != NULL);
+
+    return p;
+}
+
+
+void *
+ngx_slab_alloc(ngx_slab_pool_t *pool, size_t size)
+{
+    unit_check(unit_locked == 0, "alloc of a zone that is locked");
+
+    return unit_slab_alloc(size);
+}
+
+
+void *
+ngx_slab_alloc_locked(ngx_slab_pool_t *pool, size_t size)
+{
+    unit_check(unit_locked == 1, "alloc of a zone that is not locked");
+
+    return unit_slab_alloc(size);
+}
+
+
+void
+ngx_slab_free_locked(ngx_slab_pool_t *pool, void *p)
+{
+    unit_check(unit_locked == 1, "free of a zone that is not locked");
+    unit_check(ngx_pfree(unit_pool, p) == NGX_OK, "free of something else");
+
+    unit_slab_used--;
+}
+
+
+void
+ngx_shmtx_lock(ngx_shmtx_t *mtx)
+{
+    unit_check(unit_locked == 0, "lock of a zone while one is locked");
+    unit_locked++;
+}
+
+
+void
+ngx_shmtx_unlock(ngx_shmtx_t *mtx)
+{
+    unit_check(unit_locked == 1, "unlock of a zone that is not locked");
+    unit_locked--;
+}
+
+
 /* stubs: linked with, and not called */
 
 
@@ -389,6 +686,27 @@ volatile ngx_cycle_t  *ngx_cycle = &unit_cycle;
 
 char *
 ngx_conf_set_flag_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    abort();
+}
+
+
+char *
+ngx_conf_set_msec_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    abort();
+}
+
+
+char *
+ngx_conf_set_size_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    abort();
+}
+
+
+char *
+ngx_conf_set_num_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     abort();
 }

@@ -8,6 +8,8 @@
 #define _UNIT_H_INCLUDED_
 
 
+#include "ngx_tunnel_policy.h"
+#include "ngx_tunnel_rate.h"
 #include "ngx_tunnel_rules.h"
 
 #include <ifaddrs.h>
@@ -35,6 +37,36 @@ void unit_rules_own(void);
 void unit_rules_inheritance(void);
 void unit_rules_memory(void);
 
+void unit_rate_random(void);
+void unit_rate_speed(void);
+void unit_rate_late(void);
+void unit_rate_idle(void);
+void unit_rate_slow(void);
+void unit_rate_fast(void);
+void unit_rate_debt(void);
+void unit_rate_wrap(void);
+void unit_rate_window(void);
+void unit_rate_window_extremes(void);
+
+void unit_policy_defaults(void);
+void unit_policy_values(void);
+void unit_policy_errors(void);
+void unit_policy_buffer_size(void);
+void unit_policy_inheritance(void);
+void unit_policy_eval(void);
+void unit_policy_memory(void);
+
+void unit_quota_zone(void);
+void unit_quota_directive(void);
+void unit_quota_count(void);
+void unit_quota_extremes(void);
+void unit_quota_several(void);
+void unit_quota_keys(void);
+void unit_quota_room(void);
+void unit_quota_errors(void);
+void unit_quota_reload(void);
+void unit_quota_random(void);
+
 void unit_results(void);
 void unit_reasons(void);
 
@@ -56,6 +88,13 @@ ngx_uint_t unit_is(ngx_str_t *s, const char *text);
 
 u_char *unit_copy(const void *data, size_t len);
 
+/*
+ * Sets a directive as nginx's parser does: each argument ends in a zero byte
+ * that is none of it, and lies alone in memory.  "''" is an empty argument.
+ */
+
+char *unit_directive(void *conf, ngx_command_t *cmd, const char *args);
+
 /* the same numbers in each run */
 
 uint32_t unit_random(void);
@@ -76,6 +115,31 @@ void unit_log_clear(void);
 
 extern ngx_uint_t   unit_alloc_fail;
 extern ngx_uint_t   unit_alloc_failed;   /* how many did */
+
+/* the same, for the allocations of unit_directive()'s handler */
+
+extern ngx_uint_t   unit_directive_fail;
+
+/* a front end, whose only variable is $v, and its value; NULL: it fails */
+
+extern ngx_tunnel_layer_t  unit_layer;
+extern const char         *unit_variable;
+extern ngx_uint_t          unit_evaluated;      /* values, so far */
+extern ngx_uint_t          unit_compile_fails;
+
+/* shared memory: the zones of the configuration */
+
+extern ngx_shm_zone_t      unit_zones[16];
+extern ngx_uint_t          unit_nzones;
+extern ngx_uint_t          unit_zones_fail;     /* the name is taken */
+
+/* and what is in them: allocations, of all zones together */
+
+u_char *unit_slab_pool(void);
+
+extern ngx_uint_t          unit_slab_used;
+extern ngx_uint_t          unit_slab_room;      /* the most; 0: any number */
+extern ngx_uint_t          unit_locked;         /* zones that are locked */
 
 /* what getifaddrs() gives; NULL: it fails */
 
