@@ -424,17 +424,6 @@ unit_rate_fast(void)
         unit_check(n == unit_rates[i] / 1000, "rate %ld: %ld after a msec",
                    unit_rates[i], n);
     }
-
-    /* what is above the highest one, or nothing, is no limit */
-
-    ngx_tunnel_rate_init(&r, NGX_TUNNEL_MAX_RATE + 1, UNIT_SIZE, 0);
-    unit_check(r.rate == 0, "above the highest: %ld", r.rate);
-
-    ngx_tunnel_rate_init(&r, NGX_MAX_OFF_T_VALUE, UNIT_SIZE, 0);
-    unit_check(r.rate == 0, "largest number: %ld", r.rate);
-
-    ngx_tunnel_rate_init(&r, 0, UNIT_SIZE, 0);
-    unit_check(r.rate == 0, "none: %ld", r.rate);
 }
 
 
