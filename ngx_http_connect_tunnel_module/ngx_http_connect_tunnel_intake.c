@@ -864,7 +864,10 @@ ngx_http_intake_log_handler(ngx_http_request_t *r)
 
     if (in == NULL) {
 
-        /* there was a tunnel, or there can be none */
+        /*
+         * there was a tunnel, whose log handler stays with the connection, or
+         * there can be none
+         */
 
         if (ngx_http_connect_tunnel_get_ctx(r)) {
             ngx_http_connect_tunnel_forget(r);

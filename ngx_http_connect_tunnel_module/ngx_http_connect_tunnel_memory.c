@@ -186,9 +186,11 @@ ngx_http_connect_tunnel_unlink(void *data)
 
         if (p->d.next == (ngx_pool_t *) &block->d) {
             p->d.next = block->d.next;
-            return;
+            break;
         }
     }
+
+    block->pool->current = block->pool;
 }
 
 
@@ -317,9 +319,8 @@ ngx_http_connect_tunnel_move(ngx_http_request_t *r,
         &r->uri_start, &r->uri_end, &r->uri_ext, &r->args_start,
         &r->request_start, &r->request_end, &r->method_end,
         &r->schema_start, &r->schema_end, &r->host_start, &r->host_end,
-        &r->port_start, &r->port_end, &r->header_name_start,
-        &r->header_name_end, &r->header_start, &r->header_end,
-        &r->header_in->pos, &r->header_in->last
+        &r->header_name_start, &r->header_name_end, &r->header_start,
+        &r->header_end, &r->header_in->pos, &r->header_in->last
     };
 
     for (i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {

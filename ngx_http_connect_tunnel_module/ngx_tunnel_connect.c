@@ -119,8 +119,6 @@ ngx_tunnel_connect(ngx_tunnel_connect_t *cn)
     ngx_int_t            rc;
     ngx_pool_cleanup_t  *cln;
 
-    cn->resolve_time = (ngx_msec_t) -1;
-    cn->connect_time = (ngx_msec_t) -1;
     cn->result = NGX_TUNNEL_NO_RESULT;
 
     cln = ngx_pool_cleanup_add(cn->pool, 0);

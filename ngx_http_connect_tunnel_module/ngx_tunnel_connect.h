@@ -97,7 +97,10 @@ struct ngx_tunnel_connect_s {
     unsigned                      transparent:1;
     unsigned                      trusted:1;     /* see the rules */
 
-    /* results; the connection is the caller's from the handler on */
+    /*
+     * results; the connection is the caller's from the handler on; the times
+     * are to be set to -1 before
+     */
 
     ngx_connection_t             *connection;
     ngx_str_t                     address;       /* of the connection */

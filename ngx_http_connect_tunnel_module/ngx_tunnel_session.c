@@ -264,6 +264,8 @@ ngx_tunnel_session_connect(ngx_tunnel_session_t *s)
     cn->trusted = s->trusted;
     cn->handler = ngx_tunnel_session_connected;
     cn->data = s;
+    cn->resolve_time = (ngx_msec_t) -1;
+    cn->connect_time = (ngx_msec_t) -1;
 
     bind = s->conf->connect.bind;
 
@@ -274,6 +276,7 @@ ngx_tunnel_session_connect(ngx_tunnel_session_t *s)
                                  &cn->local)
             != NGX_OK)
         {
+            ngx_str_set(&cn->what, "invalid \"target_bind\" address");
             return NGX_TUNNEL_INTERNAL;
         }
     }
@@ -316,12 +319,14 @@ ngx_tunnel_session_settle(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
         s->taken = cn->taken;
         cn->taken = 0;
 
-        s->address.len = cn->address.len;
-        s->address.data = ngx_pstrdup(s->pool, &cn->address);
+        if (cn->address.len) {
+            s->address.len = cn->address.len;
+            s->address.data = ngx_pstrdup(s->pool, &cn->address);
 
-        if (s->address.data == NULL) {
-            s->address.len = 0;
-            result = NGX_TUNNEL_INTERNAL;
+            if (s->address.data == NULL) {
+                ngx_str_null(&s->address);
+                result = NGX_TUNNEL_INTERNAL;
+            }
         }
     }
 
