@@ -13,13 +13,11 @@ static ssize_t ngx_tunnel_socket_recv(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
 static ssize_t ngx_tunnel_socket_send(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
-#if (NGX_SSL)
-static ngx_uint_t ngx_tunnel_socket_is_reset(ngx_connection_t *c);
-#endif
 static ngx_int_t ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e);
 static void ngx_tunnel_socket_reset(ngx_tunnel_end_t *e);
 static void ngx_tunnel_socket_cut(ngx_tunnel_end_t *e);
 static size_t ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e);
+static ngx_uint_t ngx_tunnel_socket_is_closed(ngx_connection_t *c);
 static ngx_uint_t ngx_tunnel_socket_failed(ngx_tunnel_end_t *e);
 static ngx_int_t ngx_tunnel_socket_events(ngx_tunnel_end_t *e);
 
@@ -88,44 +86,20 @@ ngx_tunnel_socket_recv(ngx_tunnel_end_t *e, u_char *buf, size_t size)
     n = c->recv(c, buf, size);
 
 #if (NGX_SSL)
-    if (n == 0 && c->ssl && ngx_tunnel_socket_is_reset(c)) {
+
+    /* nginx's TLS reports a reset as an end, as it does a FIN */
+
+    if (n == 0 && c->ssl
+        && !(SSL_get_shutdown(c->ssl->connection) & SSL_RECEIVED_SHUTDOWN)
+        && ngx_tunnel_socket_is_closed(c))
+    {
         return NGX_ERROR;
     }
+
 #endif
 
     return n;
 }
-
-
-#if (NGX_SSL)
-
-/* nginx's TLS reports a reset as an end, as it does a FIN */
-
-static ngx_uint_t
-ngx_tunnel_socket_is_reset(ngx_connection_t *c)
-{
-#if (NGX_HAVE_TCP_INFO)
-
-    socklen_t        len;
-    struct tcp_info  ti;
-
-    if (SSL_get_shutdown(c->ssl->connection) & SSL_RECEIVED_SHUTDOWN) {
-        return 0;
-    }
-
-    len = sizeof(struct tcp_info);
-
-    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0
-           && ti.tcpi_state == TCP_CLOSE;
-
-#else
-
-    return 0;
-
-#endif
-}
-
-#endif
 
 
 static ssize_t
@@ -231,7 +205,11 @@ ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e)
 
     int  n;
 
-    if (ioctl(e->connection->fd, TIOCOUTQ, &n) == -1) {
+    /* of one that is closed the number stays as it was */
+
+    if (ngx_tunnel_socket_is_closed(e->connection)
+        || ioctl(e->connection->fd, TIOCOUTQ, &n) == -1)
+    {
         return 0;
     }
 
@@ -246,26 +224,38 @@ ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e)
 
 
 static ngx_uint_t
+ngx_tunnel_socket_is_closed(ngx_connection_t *c)
+{
+#if (NGX_HAVE_TCP_INFO)
+
+    socklen_t        len;
+    struct tcp_info  ti;
+
+    len = sizeof(struct tcp_info);
+
+    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0
+           && ti.tcpi_state == TCP_CLOSE;
+
+#else
+
+    return 0;
+
+#endif
+}
+
+
+static ngx_uint_t
 ngx_tunnel_socket_failed(ngx_tunnel_end_t *e)
 {
-    int                err;
-    socklen_t          len;
-    ngx_connection_t  *c;
-
-    c = e->connection;
-
-    /* an event behind the end may be a reset */
-
-    if (!c->read->ready) {
-        return 0;
-    }
-
-    c->read->ready = 0;
+    int        err;
+    socklen_t  len;
 
     err = 0;
     len = sizeof(int);
 
-    return getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1
+    return getsockopt(e->connection->fd, SOL_SOCKET, SO_ERROR, (void *) &err,
+                      &len)
+           == -1
            || err != 0;
 }
 
@@ -273,17 +263,43 @@ ngx_tunnel_socket_failed(ngx_tunnel_end_t *e)
 static ngx_int_t
 ngx_tunnel_socket_events(ngx_tunnel_end_t *e)
 {
+    ngx_event_t       *rev, *wev;
     ngx_connection_t  *c;
 
     c = e->connection;
+    rev = c->read;
+    wev = c->write;
 
-    if (ngx_handle_read_event(c->read, e->eof ? NGX_CLOSE_EVENT : 0)
-        != NGX_OK)
-    {
+    if (ngx_event_flags & NGX_USE_LEVEL_EVENT) {
+
+        /* these methods tell of an end or an error again and again */
+
+        if ((e->eof || e->gone) && rev->active
+            && ngx_del_event(rev, NGX_READ_EVENT, 0) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        if (e->gone && wev->active
+            && ngx_del_event(wev, NGX_WRITE_EVENT, 0) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        if (e->gone) {
+            return NGX_OK;
+        }
+
+        if (e->eof) {
+            return ngx_handle_write_event(wev, 0);
+        }
+    }
+
+    if (ngx_handle_read_event(rev, 0) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    return ngx_handle_write_event(c->write, 0);
+    return ngx_handle_write_event(wev, 0);
 }
 
 

@@ -29,7 +29,7 @@ typedef struct ngx_tunnel_end_s  ngx_tunnel_end_t;
  * reset      has the next close be an abort
  * cut        tells that the next close is in the midst of what was to be sent
  * unsent     bytes that an abort would take, sent as they are
- * failed     whether there was an error behind the end of what was received
+ * failed     whether there is an error that was not told yet
  * events     asks for the events that the end needs next: NGX_OK or NGX_ERROR
  */
 

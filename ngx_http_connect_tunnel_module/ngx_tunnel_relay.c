@@ -314,14 +314,11 @@ ngx_tunnel_relay_process(ngx_tunnel_relay_t *relay)
         reason = ngx_tunnel_relay_flow(relay, target, client);
     }
 
-    if (reason == NGX_TUNNEL_NO_REASON && client->shut && target->shut) {
+    /* if one has gone, the timer looks whether the other one has it all */
 
-        /* of one that has gone, the timer knows when */
-
-        if (client->gone || target->gone) {
-            return;
-        }
-
+    if (reason == NGX_TUNNEL_NO_REASON
+        && client->shut && target->shut && !client->gone && !target->gone)
+    {
         reason = NGX_TUNNEL_COMPLETED;
     }
 
@@ -508,10 +505,18 @@ ngx_tunnel_relay_flow(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 
             reason = ngx_tunnel_relay_send(relay, from, to);
 
-            if (reason != NGX_TUNNEL_NO_REASON
-                || ngx_tunnel_relay_waits(from))
-            {
+            if (reason != NGX_TUNNEL_NO_REASON) {
                 return reason;
+            }
+
+            if (ngx_tunnel_relay_waits(from)) {
+
+                /* a reset is not read, as nothing is */
+
+                return from->connection->read->pending_eof
+                       && !from->gone && from->ops->failed(from)
+                       ? ngx_tunnel_relay_broken(relay, from)
+                       : NGX_TUNNEL_NO_REASON;
             }
         }
 
@@ -555,7 +560,8 @@ static ngx_tunnel_reason_e
 ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     ngx_tunnel_end_t *to)
 {
-    ngx_int_t  rc;
+    ngx_int_t     rc;
+    ngx_event_t  *rev;
 
     if (to->gone) {
         from->shut = 1;
@@ -568,7 +574,13 @@ ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
             return ngx_tunnel_relay_broken(relay, to);
         }
 
-        from->shut = (rc == NGX_OK);
+        if (rc == NGX_AGAIN) {
+            ngx_tunnel_relay_stalled(relay, from);
+            return NGX_TUNNEL_NO_REASON;
+        }
+
+        from->shut = 1;
+        from->stalled = 0;
 
         if (!relay->policy->half_close
             && relay->ending == NGX_TUNNEL_NO_REASON)
@@ -577,11 +589,18 @@ ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
         }
     }
 
-    if (!from->gone && from->ops->failed(from)) {
-        return ngx_tunnel_relay_broken(relay, from);
+    rev = from->connection->read;
+
+    if (!rev->ready || from->gone) {
+        return NGX_TUNNEL_NO_REASON;
     }
 
-    return NGX_TUNNEL_NO_REASON;
+    /* an event behind the end may be a reset */
+
+    rev->ready = 0;
+
+    return from->ops->failed(from) ? ngx_tunnel_relay_broken(relay, from)
+                                   : NGX_TUNNEL_NO_REASON;
 }
 
 
@@ -716,6 +735,7 @@ static ssize_t
 ngx_tunnel_relay_splice(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     off_t allowed)
 {
+    size_t   size;
     ssize_t  n;
 
     from->pipe = ngx_tunnel_worker_get_pipe(relay->worker, relay->log);
@@ -724,8 +744,12 @@ ngx_tunnel_relay_splice(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
         return NGX_DECLINED;
     }
 
+    /* a throttled flow is as smooth as with copies */
+
+    size = from->rate ? relay->policy->buffer_size : NGX_TUNNEL_SPLICE_SIZE;
+
     n = ngx_tunnel_end_splice_recv(from, from->pipe,
-                                   ngx_min(allowed, NGX_TUNNEL_SPLICE_SIZE));
+                                   ngx_min(allowed, (off_t) size));
 
     if (n > 0) {
         from->piped = n;
@@ -911,7 +935,10 @@ ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
 
     other = (e == &relay->client) ? &relay->target : &relay->client;
 
-    if (e->eof) {
+    if (relay->ending != NGX_TUNNEL_NO_REASON) {
+        reason = relay->ending;
+
+    } else if (e->eof) {
         reason = ngx_tunnel_relay_closed(relay, e);
 
     } else {
@@ -919,10 +946,7 @@ ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *e)
                                        : NGX_TUNNEL_TARGET_RESET;
     }
 
-    if (relay->ending != NGX_TUNNEL_NO_REASON) {
-        reason = relay->ending;
-
-    } else if (e->eof) {
+    if (e->eof || relay->ending != NGX_TUNNEL_NO_REASON) {
 
         /* a reset would take what the other end has not got yet */
 

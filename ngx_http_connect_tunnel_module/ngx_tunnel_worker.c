@@ -7,7 +7,9 @@
 #include "ngx_tunnel_worker.h"
 
 
-#define NGX_TUNNEL_FREE_BUFS    16
+/* what is kept for the next tunnel: bytes, and pipes */
+
+#define NGX_TUNNEL_FREE_BYTES   (1024 * 1024)
 #define NGX_TUNNEL_FREE_PIPES   16
 
 /* a pipe is two descriptors, a tunnel has two of its own */
@@ -118,7 +120,9 @@ ngx_tunnel_worker_get_buf(ngx_tunnel_worker_t *w, size_t size, ngx_log_t *log)
 void
 ngx_tunnel_worker_free_buf(ngx_tunnel_worker_t *w, ngx_tunnel_buf_t *buf)
 {
-    if (w->nbufs == NGX_TUNNEL_FREE_BUFS || buf->size != w->size) {
+    if ((w->nbufs + 1) * w->size > NGX_TUNNEL_FREE_BYTES
+        || buf->size != w->size)
+    {
         ngx_free(buf);
         return;
     }
