@@ -44,6 +44,7 @@ my $anchor = 'has no leading "^" and matches more hosts than those it names';
 
 my $versions = 'in "connect_tunnel_min_version" directive, '
 	. 'it must be "1.0" or "1.1"';
+my $binds = 'in "target_bind" directive, it must be "off" or an address';
 my $sizes = 'in "relay_buffer_size" directive, '
 	. 'it must be a size, such as 4096, 64k, or 1m';
 
@@ -138,9 +139,13 @@ my @bad = (
 
 	[ 'target_prefer v4', 'invalid value "v4" in "target_prefer" '
 		. 'directive, it must be "any" or "ipv4" or "ipv6"' ],
-	[ 'target_bind nosuch', 'invalid address "nosuch"' ],
-	[ 'target_bind 127.0.0.1 nosuch', 'invalid parameter "nosuch"' ],
-	[ 'target_bind off transparent', 'invalid address "off"' ],
+	[ 'target_bind nosuch', 'invalid value "nosuch" ' . $binds ],
+	[ 'target_bind nosuch transparent', 'invalid value "nosuch" in '
+		. '"target_bind" directive, it must be an address' ],
+	[ 'target_bind 127.0.0.1 nosuch', 'invalid value "nosuch" in '
+		. '"target_bind" directive, it must be "transparent"' ],
+	[ 'target_bind off transparent', 'invalid value "off" in '
+		. '"target_bind" directive, it must be an address' ],
 	[ 'target_next_upstream http_500', 'invalid value "http_500" in '
 		. '"target_next_upstream" directive, '
 		. 'it must be "error" or "timeout" or "off"' ],
@@ -161,7 +166,9 @@ my @bad = (
 	[ 'relay_buffer_size -1', 'invalid value "-1" ' . $sizes ],
 );
 
-for my $directive (qw/ target_dry_run tunnel_anonymous_log /) {
+for my $directive (qw/ target_dry_run tunnel_anonymous_log relay_half_close
+	relay_socket_keepalive /)
+{
 	push @bad, [ "$directive yes",
 		qq/invalid value "yes" in "$directive" directive, $flag/ ],
 		[ "$directive 1",
@@ -169,12 +176,109 @@ for my $directive (qw/ target_dry_run tunnel_anonymous_log /) {
 }
 
 for my $directive (qw/ target_connect_timeout target_resolve_timeout
-	target_next_upstream_timeout relay_idle_timeout /)
+	target_next_upstream_timeout /)
 {
 	push @bad, map { [ "$directive " . ($_ || '""'),
 		qq/invalid value "$_" in "$directive" directive, it must be /
 		. 'a time, such as 500ms, 10s, 5m, or 1h' ] } 'x', '-1', '', '1q';
 }
+
+my $time = '"off" or a time, such as 500ms, 10s, 5m, or 1h';
+my $bytes = '"off" or a number of bytes, such as 1000, 64k, 10m, or 1g';
+my $window = 'window= and a time of 1s or more';
+
+for my $case (
+	(map { [ $_, $time, '1.5s' ] } qw/ relay_idle_timeout
+		relay_send_timeout relay_max_lifetime /),
+	(map { [ $_, $bytes, '1.5k', '10s', 'ON', '99999999999999999999' ] }
+		qw/ relay_min_rate relay_max_rate relay_upload_rate
+		relay_download_rate relay_max_payload /),
+	[ 'relay_min_rate 1 window=', $window, '0', '999ms', 'off', '5k' ],
+	[ 'relay_min_rate 1 grace=', $time, '5k' ],
+) {
+	my ($text, $allowed, @values) = @$case;
+	my ($directive) = $text =~ /(\w+)/;
+	my $space = $text =~ /=$/ ? '' : ' ';
+
+	push @bad, map {
+		[ $text . $space . (length || $space eq '' ? $_ : '""'),
+			qq/invalid value "$_" in "$directive" directive, /
+			. "it must be $allowed" ]
+	} 'x', '-1', '', '1q', @values;
+}
+
+push @bad, (
+	(map {
+		[ "relay_min_rate 1000 $_", qq/invalid value "$_" in /
+			. '"relay_min_rate" directive, it must be '
+			. 'window=time or grace=time' ]
+	} '1s', 'Window=1s', 'windows=1s', 'grace', 'burst=1s'),
+	(map {
+		[ "relay_min_rate 1000 $_",
+			'"relay_min_rate" directive is duplicate' ]
+	} 'window=1s window=1s', 'grace=1s grace=1s'),
+	(map {
+		[ "relay_max_payload 1000 $_", qq/invalid value "$_" in /
+			. '"relay_max_payload" directive, it must be '
+			. '"upload" or "download"' ]
+	} 'both', 'UPLOAD', 'off', '1000'),
+	(map {
+		[ "relay_max_payload 1000 $_; relay_max_payload off $_",
+			'"relay_max_payload" directive is duplicate' ]
+	} 'upload', 'download'),
+	(map {
+		[ "relay_splice $_", qq/invalid value "$_" in "relay_splice" /
+			. 'directive, it must be "auto" or "on" or "off"' ]
+	} 'yes', '1', 'always'),
+	[ 'relay_quota ""', 'invalid value "" in "relay_quota" directive, '
+		. 'it must be "off" or the name of a relay_quota_zone' ],
+	[ 'relay_quota quota; relay_quota other; relay_quota quota',
+		'"relay_quota" directive is duplicate' ],
+	(map { [ "$_ \$nosuch", 'unknown "nosuch" variable' ] } qw/
+		relay_idle_timeout relay_send_timeout relay_max_lifetime
+		relay_min_rate relay_max_rate relay_upload_rate
+		relay_download_rate relay_max_payload /),
+	[ 'relay_min_rate 1 window=$nosuch', 'unknown "nosuch" variable' ],
+	[ 'relay_max_payload $nosuch upload', 'unknown "nosuch" variable' ],
+);
+
+# quotas stand in http
+
+my $must = '"relay_quota_zone" must have "zone=name:size", "limit=size", '
+	. 'and "per=time" parameters';
+
+my @quotas = (
+	[ '$host zone=z:1m limit=1g limit=2g', $must ],
+	[ '$host zone=z:1m per=1d per=2d', $must ],
+	[ '$host limit=1g limit=1g per=1d', $must ],
+	(map {
+		my ($values, $allowed) = @$_;
+		my ($value) = $values =~ /^(\S+)/;
+		[ "\$host $values", qq/invalid value "$value" in /
+			. qq/"relay_quota_zone" directive, it must be $allowed/
+			]
+	}
+		(map { [ "zone=$_ limit=1 per=1d", 'zone=name:size' ] }
+			'z', '', ':1m', 'z:', 'z:x', 'z:-1'),
+		(map { [ "limit=$_ zone=z:1m per=1d",
+			'limit= and a size, such as 10g' ] }
+			'', 'x', '0', '-1', 'off', '1d'),
+		(map { [ "per=$_ zone=z:1m limit=1",
+			'per= and a time, such as 1d' ] }
+			'', 'x', '0', '-1', 'off', '1g'),
+		(map { [ "$_ limit=1 per=1d",
+			'zone=name:size, limit=size, or per=time' ] }
+			'x', 'rate=1', 'size=1m')),
+	[ '$host zone=z:1k limit=1 per=1d',
+		qr/^\[emerg\] zone "z" is too small, it must have at least \d+k$/
+		],
+	[ '$nosuch zone=z:1m limit=1 per=1d', 'unknown "nosuch" variable' ],
+	[ '$host zone=quota:1m limit=1 per=1d', 'relay_quota_zone "quota" is '
+		. 'already bound to key "$remote_addr"' ],
+	(map { [ $_, 'invalid number of arguments in "relay_quota_zone" '
+		. 'directive' ] } '', '$host', '$host zone=z:1m',
+		'$host zone=z:1m limit=1', '$host zone=z:1m limit=1 per=1d x'),
+);
 
 # what is said, and taken
 
@@ -223,7 +327,24 @@ my %good = (
 		'off' ],
 	target_next_upstream_tries	=> [ '0', '3' ],
 	target_next_upstream_timeout	=> [ '0', '5s' ],
-	relay_idle_timeout		=> [ '10m', '0', '100ms' ],
+	relay_idle_timeout		=> [ '10m', '0', 'off', '100ms', '90',
+		'1h30m', '$host', '${host}s' ],
+	relay_send_timeout		=> [ '10s', '0', 'off', '100ms', '$host' ],
+	relay_max_lifetime		=> [ '1d', '0', 'off', '100ms', '$host' ],
+	relay_min_rate			=> [ '1000', '0', 'off', '1k', '1g',
+		'1000 window=1s', '1000 grace=0', '1000 grace=off',
+		'1000 grace=5s window=2m', 'off window=1m', '$host',
+		'$host window=$host grace=$host' ],
+	relay_max_rate			=> [ '10k', '0', 'off', '1', '100g',
+		'$host', '${host}k' ],
+	relay_upload_rate		=> [ '10k', '0', 'off', '1', '$host' ],
+	relay_download_rate		=> [ '10k', '0', 'off', '1', '$host' ],
+	relay_max_payload		=> [ '100m', '0', 'off', '1', '100g',
+		'1k upload', '1k download', '$host', '$host upload' ],
+	relay_half_close		=> [ 'on', 'off' ],
+	relay_splice			=> [ 'auto', 'on', 'off' ],
+	relay_socket_keepalive		=> [ 'on', 'off' ],
+	relay_quota			=> [ 'quota', 'other', 'off' ],
 	relay_buffer_size		=> [ '64k', '1k', '1024', '16m' ],
 	tunnel_anonymous_log		=> [ 'on', 'off' ],
 );
@@ -263,6 +384,13 @@ $wrong{if} = sub {
 	('', '', "server { location / { if (\$host) { $_[0] } } }");
 };
 
+$wrong{server} = sub { ('', '', "server { $_[0] }") };
+$wrong{location} = sub { ('', '', "server { location / { $_[0] } }") };
+
+push @wrong, map {
+	[ 'relay_quota_zone', $_ ]
+} qw/ main events upstream server location if limit_except /;
+
 my @values = map {
 	my $directive = $_;
 	map { length ? "$directive $_" : $directive } @{$good{$directive}};
@@ -276,6 +404,8 @@ my @values = map {
 my $p = port(8081);
 my $e = port(8082);
 my $s = port(8083);
+my $h = port(8085);
+my $full_up = port(8086);
 
 my @inherit = (
 	{
@@ -373,10 +503,115 @@ my @inherit = (
 		},
 		expect	=> 'ended ended waits ended ended',
 	},
+	{
+		name	=> 'relay_max_lifetime',
+		values	=> [ '200ms', '1h', '200ms', 'off' ],
+		early	=> sub { tunnel($_[0]) },
+		probe	=> \&ended,
+		expect	=> 'ended ended waits ended ended',
+	},
+	{
+		name	=> 'relay_min_rate',
+		values	=> [ '1m window=1s grace=0', 'off', '1m window=1s',
+			'off' ],
+		early	=> sub { tunnel($_[0]) },
+		probe	=> \&ended,
+		expect	=> 'ended ended waits ended ended',
+	},
+	{
+		name	=> 'relay_send_timeout',
+		values	=> [ '200ms', '1h', '200ms', 'off' ],
+		early	=> sub {
+			my $s = tunnel($_[0], port(8086));
+			my $bytes = pattern(1024 * 1024);
+
+			for (1 .. 32) {
+				last if write_all($s, $bytes, 0.1)
+					< length $bytes;
+			}
+
+			return $s;
+		},
+		probe	=> \&ended,
+		expect	=> 'ended ended waits ended ended',
+	},
+
+	# the rate of a direction is that of both, if it is nothing
+
+	(map { {
+		name	=> $_,
+		values	=> [ '1', 'off', '1', '$none' ],
+		early	=> sub { tunnel($_[0], port(8082), 'x' x 60) },
+		probe	=> sub {
+			return length read_n($_[1], 60, 0.2) == 60 ? 'fast'
+				: 'slow';
+		},
+		expect	=> 'slow slow fast slow slow',
+	} } qw/ relay_max_rate relay_upload_rate relay_download_rate /),
+	{
+		name	=> 'relay_max_payload',
+		values	=> [ '5 upload', '6 upload', '7 upload', 'off upload' ],
+		probe	=> \&passing,
+		expect	=> '5 5 6 7 7',
+	},
+	{
+		name	=> 'relay_quota',
+		values	=> [ 'quota1', 'quota2', 'quota3', 'quota4' ],
+		probe	=> \&passing,
+		expect	=> '5 5 6 7 7',
+	},
+	{
+		name	=> 'relay_half_close',
+		values	=> [ 'off', 'on', 'off', 'on' ],
+		probe	=> sub {
+			my $s = tunnel($_[0], port(8085), 'abc');
+			half_close($s);
+			return read_all($s) =~ /^3 / ? 'answer' : 'none';
+		},
+		expect	=> 'none none answer none none',
+	},
+	{
+		name	=> 'relay_socket_keepalive',
+		values	=> [ 'on', 'off', 'on', 'off' ],
+		probe	=> sub {
+			my $before = keepalive(port(8082));
+			my $s = tunnel($_[0], port(8082), 'abc');
+			read_n($s, 3);
+			return keepalive(port(8082)) - $before;
+		},
+		expect	=> '1 1 0 1 1',
+	},
 );
 
-$t->plan(2 * @bad + @warn + 2 * @values + @shared * 4 + 4 + @single
-	+ @lists + 1 + 3 * 3 + 1 + @wrong + 2 + @inherit);
+# and directives of the same name that are not the same
+
+my @together = (
+	'relay_max_payload 1; relay_max_payload 2 upload; '
+		. 'relay_max_payload $host download',
+	'relay_quota quota; relay_quota other',
+	'relay_max_rate 1; relay_upload_rate 2; relay_download_rate off',
+);
+
+# numbers of parameters
+
+my @counts = (
+	[ 'connect_tunnel', 'connect_tunnel a:1 b:2' ],
+	[ 'target_bind', 'target_bind', 'target_bind 127.0.0.1 transparent x' ],
+	(map { [ $_, $_ ] } @lists[0 .. 2]),
+	(map { [ $_, $_, "$_ $good{$_}[0] $good{$_}[0]" ] } qw/
+		target_dry_run relay_idle_timeout relay_send_timeout
+		relay_max_lifetime relay_max_rate relay_upload_rate
+		relay_download_rate relay_half_close relay_splice
+		relay_socket_keepalive relay_buffer_size relay_quota /),
+	[ 'relay_min_rate', 'relay_min_rate',
+		'relay_min_rate 1 window=1s grace=1s grace=1s' ],
+	[ 'relay_max_payload', 'relay_max_payload',
+		'relay_max_payload 1 upload download' ],
+);
+
+$t->plan(2 * @bad + @quotas + 2 + @warn + 2 * @values + @shared * 4 + 4
+	+ @single + @lists + 1 + @together + (map { @$_[1 .. $#$_] } @counts)
+	+ @wrong + 2 + @inherit);
 
 ###############################################################################
 
@@ -395,6 +630,23 @@ for my $case (@bad) {
 		is($lines[0], "[emerg] $message", $shown);
 	}
 }
+
+for my $case (@quotas) {
+	my ($text, $message) = @$case;
+	my $said = join ' ', check($t, '', "relay_quota_zone $text;");
+
+	if (ref $message) {
+		like($said =~ s/^1 //r, $message, "relay_quota_zone $text");
+
+	} else {
+		is($said, "1 [emerg] $message", "relay_quota_zone $text");
+	}
+}
+
+is(join(' ', check($t, 'relay_quota later;', '', 'relay_quota_zone $host$uri '
+	. 'zone=later:1m limit=10g per=30d;')), 0, 'zone behind');
+like(join(' ', check($t, 'relay_quota nosuch;')),
+	qr/^1 \[emerg\] .*"nosuch"/, 'relay_quota nosuch');
 
 for my $case (@warn) {
 	my ($text, $message) = @$case;
@@ -461,15 +713,13 @@ is(join(' ', check($t, 'connect_tunnel_proxy_status off; '
 	. '"connect_tunnel_proxy_status" directive is duplicate',
 	'connect_tunnel_proxy_status off duplicate');
 
+for my $text (@together) {
+	is(join(' ', check($t, "$text;")), 0, $text);
+}
+
 # numbers of parameters
 
-for my $case (
-	[ 'connect_tunnel', 'connect_tunnel a:1 b:2' ],
-	[ 'target_bind', 'target_bind', 'target_bind 127.0.0.1 transparent x' ],
-	(map { [ $_, $_ ] } @lists[0 .. 2]),
-	(map { [ $_, $_, "$_ $good{$_}[0] $good{$_}[0]" ] } qw/
-		target_dry_run relay_idle_timeout /),
-) {
+for my $case (@counts) {
 	my ($directive, @texts) = @$case;
 
 	for my $text (@texts) {
@@ -482,7 +732,8 @@ for my $case (
 
 for my $case (@wrong) {
 	my ($directive, $context) = @$case;
-	my ($first) = @{$good{$directive}};
+	my ($first) = $good{$directive} ? @{$good{$directive}}
+		: '$host zone=z:1m limit=1 per=1d';
 
 	is(join(' ', check_text($t, $wrong{$context}->("$directive $first;"))),
 		qq/1 [emerg] "$directive" directive is not allowed here/,
@@ -547,6 +798,15 @@ http {
 
     resolver 127.0.0.1:%%PORT_8984_UDP%% ipv6=off;
 
+    map \$host \$none {
+        default "";
+    }
+
+    relay_quota_zone \$request_id zone=quota1:1m limit=10 per=1d;
+    relay_quota_zone \$request_id zone=quota2:1m limit=12 per=1d;
+    relay_quota_zone \$request_id zone=quota3:1m limit=14 per=1d;
+    relay_quota_zone \$request_id zone=quota4:1m limit=9g per=1d;
+
     upstream group {
         server 127.0.0.1:8081 max_fails=0;
         server 127.0.0.1:8082 max_fails=0 backup;
@@ -572,7 +832,16 @@ my $silent = IO::Socket::INET->new(
 ) or die "Can't bind: $!\n";
 my $full = full_backlog("127.0.0.1:$s");
 
+# nor is this one read from
+
+my $unread = IO::Socket::INET->new(
+	LocalAddr => "127.0.0.1:$full_up",
+	Listen => 64,
+	ReuseAddr => 1,
+) or die "Can't listen: $!\n";
+
 start_daemon($t, \&echo_daemon, "127.0.0.1:$e");
+start_daemon($t, \&half_close_daemon, "127.0.0.1:$h");
 $t->run();
 
 for my $case (grep { $_->{early} } @inherit) {
@@ -604,6 +873,8 @@ sub check {
 
 	return check_text($t, '', '', <<"EOC");
 upstream group { server 127.0.0.1:1; }
+relay_quota_zone \$remote_addr zone=quota:1m limit=1g per=1d;
+relay_quota_zone \$remote_addr zone=other:1m limit=1 per=1s;
 $http
 server { listen 127.0.0.1:8080; $server }
 $behind
@@ -680,6 +951,49 @@ sub from {
 	read_head($s);
 	write_all($s, "GET / HTTP/1.0\x0d\x0a\x0d\x0a");
 	return read_all($s) =~ /FROM (\S+)/ ? $1 : 'none';
+}
+
+sub tunnel {
+	my ($addr, $target, $bytes) = @_;
+
+	my $s = opened($addr, '127.0.0.1:' . ($target || port(8082)));
+	read_head($s);
+	write_all($s, $bytes) if defined $bytes;
+
+	return $s;
+}
+
+sub ended {
+	my ($addr, $s) = @_;
+
+	my (undef, $state) = read_n($s, 1, 0.5);
+	return $state eq 'TIMEOUT' ? 'waits' : 'ended';
+}
+
+# How many bytes pass, and come back.
+
+sub passing {
+	my ($addr) = @_;
+
+	my $s = tunnel($addr);
+
+	for my $n (0 .. 19) {
+		write_all($s, 'x');
+		return $n if read_n($s, 1, 3) ne 'x';
+	}
+
+	return 'all';
+}
+
+# Connections to a port that have a keepalive timer.
+
+sub keepalive {
+	my ($port) = @_;
+
+	open my $fh, '<', '/proc/net/tcp' or die "Can't open /proc/net/tcp: $!";
+	my $re = sprintf '^\s*\d+: \S+ 0100007F:%04X 01 \S+ 02:', $port;
+
+	return scalar grep { /$re/ } <$fh>;
 }
 
 sub answered {

@@ -26,7 +26,7 @@ my $t = Test::Nginx->new()->has(qw/http http_ssl socket_ssl/)
 
 make_cert($t, 'localhost');
 
-relay_start($t, listen => 'ssl', http => <<'EOF');
+relay_start($t, listen => 'ssl', conf => <<'EOF');
 ssl_certificate localhost.crt;
     ssl_certificate_key localhost.key;
 EOF

@@ -1,21 +1,51 @@
 package Test::Nginx::Relay;
 
-# Tests of the relay, for clients with and without TLS and for more than one
-# event method; and what they need besides Test::Nginx::Tunnel.
+# Tests of the relay, for all front ends, for clients with and without TLS and
+# for more than one event method; and what they need besides
+# Test::Nginx::Tunnel.
 #
-#   relay_start($t, events => 'use poll;', listen => 'ssl', http => '...')
-#				writes the configuration and runs all of it
-#   relay_tests($t, %opt)	RELAY_TESTS tests; the options are those of
-#				client_connect()
+#   relay_start($t, front => 'http', events => 'use poll;', listen => 'ssl',
+#		conf => '...')	writes the configuration and runs all of it
+#   relay_tests($t, front => 'http', %opt)
+#				RELAY_TESTS tests; the other options are those
+#				of client_connect()
+#   reset_start($t, %opt)	the same for resets behind the end of data
+#   reset_behind_tests($t, %opt)
+#				RESET_TESTS tests
+#
+# A front end is "http" or "stream".  The first is told the target by the
+# client; for the other there is a server for each target.
+#
+#   front_conf($front, %opt)	text of http {} or stream {}: servers, an array
+#				of [ port, directives ], targets, an array of
+#				ports, listen, conf; log, what tunnel.log has
+#				of a tunnel
+#   front_tunnel($front, $id, $target, %opt)
+#				a client of the server proxy => 8080: the
+#				socket, and whether there is a tunnel as far
+#				as a client can tell; port, if it is not one
+#				of the servers
+#   front_id($front, $id)	what a line of tunnel.log for it begins with
+#   front_log($t, $front, $id)	waits for that line, and returns the rest
+#
 #   echo($s, $bytes)		writes, and reads as much
 #   exchange($s, $bytes, $n, $timeout)
 #				writes bytes and reads n at the same time
-#   push_bytes($s, $bytes)	writes until nobody takes more, returns how
-#				much that was
+#   push_bytes($s, $bytes, $stall)
+#				writes until nobody takes more for so long,
+#				returns how much that was
+#   read_sha($s, $n)		reads n bytes, returns the SHA1 of them
+#   burst_daemon($addr)		a target that sends as many bytes of pattern()
+#				as it is told: "1000\n"
+#   held_daemon($addr, $dir, %opt)
+#				reads a name of four characters, answers
+#				"held", and reads on once there is the file
+#				go-NAME; then tells what it got, also to report
 #   workers($t)			process ids
 #   new_worker($t, $old)	after a reload, once the old one takes no more
 #				connections
 #   fd_count($pid)		descriptors it has open
+#   pipe_count($pid)		pipes that are its own
 #   tcp_count($pid)		TCP connections among them, also half open ones
 #   listen_count($pid)		sockets it listens on
 #   rss($pid)			resident memory, in bytes
@@ -29,7 +59,11 @@ use base qw/ Exporter /;
 
 our @EXPORT = qw/
 	RELAY_TESTS relay_start relay_tests
-	echo exchange push_bytes workers new_worker fd_count tcp_count listen_count rss
+	RESET_TESTS reset_start reset_behind_tests
+	echo exchange push_bytes read_sha burst_daemon held_daemon
+	front_conf front_tunnel front_id front_log
+	workers new_worker
+	fd_count pipe_count tcp_count listen_count rss
 /;
 
 ###############################################################################
@@ -47,6 +81,7 @@ use Test::Nginx::Tunnel;
 
 use constant {
 	RELAY_TESTS	=> 51,
+	RESET_TESTS	=> 6,
 	MB		=> 1048576,
 	PIECE		=> 1048576,
 	FLOOD		=> 96,		# MB, more than all socket buffers
@@ -59,12 +94,121 @@ use constant {
 
 ###############################################################################
 
+# Front ends
+
+# The tunnels of a stream server have no name, but each its client's port.
+
+my %ports;
+
+sub front_conf {
+	my ($front, %opt) = @_;
+
+	my %conf = (listen => '', conf => '', log => '$status $tunnel_result '
+		. '$tunnel_reason $tunnel_bytes_received $tunnel_bytes_sent',
+		%opt);
+
+	my $id = $front eq 'http' ? '$http_x_id' : '$remote_port';
+	my $globals = $front eq 'http' ? '%%TEST_GLOBALS_HTTP%%'
+		: '%%TEST_GLOBALS_STREAM%%';
+
+	my @servers;
+
+	for my $server (@{$conf{servers}}) {
+		my ($port, $directives) = @$server;
+
+		push @servers, $front eq 'http'
+			? [ $port, 'connect_tunnel;', $directives ]
+			: map { [ front_port($port, $_),
+				"passthrough 127.0.0.1:$_;", $directives ] }
+				@{$conf{targets}};
+	}
+
+	return join "\n", <<"EOF", (map { <<"EOF" } @servers), "}\n";
+$front {
+    $globals
+
+    log_format tunnel '$id $conf{log}';
+    access_log %%TESTDIR%%/tunnel.log tunnel;
+
+    target_allow *:*;
+    target_allow_address 127.0.0.0/8;
+
+    $conf{conf}
+EOF
+    server {
+        listen 127.0.0.1:$_->[0] $conf{listen};
+        $_->[1]
+        $_->[2]
+    }
+EOF
+}
+
+# 8080 with 8091 is 8291, 8084 with 8102 is 8602.
+
+sub front_port {
+	my ($proxy, $target) = @_;
+
+	return 8200 + ($proxy - 8080) * 100 + $target % 100;
+}
+
+sub front_tunnel {
+	my ($front, $id, $target, %opt) = @_;
+
+	my $proxy = delete $opt{proxy} || 8080;
+	my $port = delete $opt{port} || ($front eq 'http' ? $proxy
+		: front_port($proxy, $target));
+
+	if ($front eq 'http') {
+		my ($s, $head) = connect_tunnel(port($port),
+			'127.0.0.1:' . port($target),
+			headers => [ "X-Id: $id" ], %opt);
+
+		return ($s, $head =~ /^HTTP\/1\.1 200 /);
+	}
+
+	my $early = delete $opt{early};
+	my $s = client_connect(port($port), %opt)
+		or return (undef, '');
+
+	push @{$ports{$id}}, $s->sockport();
+	write_all($s, $early) if defined $early;
+
+	return ($s, 1);
+}
+
+sub front_id {
+	my ($front, $id) = @_;
+
+	return qr/^\Q$id\E / if $front eq 'http';
+
+	my $any = join '|', @{$ports{$id} || [ 'none' ]};
+
+	return qr/^(?:$any) /;
+}
+
+sub front_log {
+	my ($t, $front, $id, $timeout) = @_;
+
+	my $line = wait_log($t, 'tunnel.log', front_id($front, $id), $timeout);
+
+	return defined $line ? $line =~ s/^\S+ //r : '';
+}
+
+###############################################################################
+
 sub relay_start {
 	my ($t, %opt) = @_;
 
-	my %conf = (events => '', listen => '', http => '', %opt);
+	my %conf = (front => 'http', events => '', %opt);
 
-	my $text = <<'EOF';
+	my $front = front_conf($conf{front}, %conf, servers => [
+			[ 8080, '' ],
+			[ 8082, 'relay_idle_timeout 1s;' ],
+			[ 8083, 'relay_idle_timeout 0;' ],
+			[ 8084, 'relay_buffer_size 1k;' ],
+		], targets => [ 8091 .. 8099, 8101, 8102 ]);
+
+	$t->write_file_expand('nginx.conf', <<"EOF");
 
 %%TEST_GLOBALS%%
 
@@ -72,51 +216,12 @@ daemon off;
 
 events {
     worker_connections 2048;
-    EVENTS
+    $conf{events}
 }
 
-http {
-    %%TEST_GLOBALS_HTTP%%
-
-    log_format tunnel '$http_x_id $status $tunnel_result $tunnel_reason '
-                      '$tunnel_bytes_received $tunnel_bytes_sent';
-
-    access_log %%TESTDIR%%/tunnel.log tunnel;
-
-    target_allow *:*;
-    target_allow_address 127.0.0.0/8;
-
-    HTTP
-
-    server {
-        listen 127.0.0.1:8080 LISTEN;
-        connect_tunnel;
-    }
-
-    server {
-        listen 127.0.0.1:8082 LISTEN;
-        connect_tunnel;
-        relay_idle_timeout 1s;
-    }
-
-    server {
-        listen 127.0.0.1:8083 LISTEN;
-        connect_tunnel;
-        relay_idle_timeout 0;
-    }
-
-    server {
-        listen 127.0.0.1:8084 LISTEN;
-        connect_tunnel;
-        relay_buffer_size 1k;
-    }
-}
+$front
 
 EOF
-
-	$text =~ s/\b(EVENTS|HTTP|LISTEN)\b(?!%)/$conf{lc $1}/g;
-
-	$t->write_file_expand('nginx.conf', $text);
 
 	my $d = $t->testdir();
 
@@ -145,22 +250,15 @@ EOF
 sub relay_tests {
 	my ($t, %client) = @_;
 
+	my $front = delete $client{front} || 'http';
+
 	my $tunnel = sub {
 		my ($id, $target, %opt) = @_;
 
-		my $proxy = delete $opt{proxy} || 8080;
-
-		return connect_tunnel(port($proxy),
-			'127.0.0.1:' . port($target),
-			headers => [ "X-Id: $id" ], %client, %opt);
+		return front_tunnel($front, $id, $target, %client, %opt);
 	};
 
-	my $ended = sub {
-		my ($id) = @_;
-
-		my $line = wait_log($t, 'tunnel.log', qr/^$id /);
-		return defined $line ? $line =~ s/^\S+ //r : '';
-	};
+	my $ended = sub { front_log($t, $front, $_[0]) };
 
 	local $SIG{PIPE} = 'IGNORE';
 
@@ -179,7 +277,7 @@ sub relay_tests {
 	idle_tests($idle, $trickle, $start, $ended);
 	slow_client_tests($t, $tunnel, $ended);
 	slow_target_tests($t, $tunnel, $ended);
-	many_tests($t, $tunnel);
+	many_tests($t, $front, $tunnel);
 
 	is(echo($untimed, 'still here'), 'still here', 'no idle timeout');
 }
@@ -187,8 +285,8 @@ sub relay_tests {
 sub basic_tests {
 	my ($tunnel, $ended) = @_;
 
-	my ($s, $head) = $tunnel->('echo', 8091);
-	like($head, qr/^HTTP\/1\.1 200 /, 'tunnel');
+	my ($s, $good) = $tunnel->('echo', 8091);
+	ok($good, 'tunnel');
 	is(echo($s, 'hello'), 'hello', 'both ways');
 	is(echo($s, 'again'), 'again', 'both ways again');
 	half_close($s);
@@ -383,10 +481,10 @@ sub slow_target_tests {
 }
 
 sub many_tests {
-	my ($t, $tunnel) = @_;
+	my ($t, $front, $tunnel) = @_;
 
 	my @tunnels = map { [ $tunnel->('many', 8091) ] } 1 .. TUNNELS;
-	my @s = map { $_->[0] } grep { $_->[1] =~ /^HTTP\S+ 200 / } @tunnels;
+	my @s = map { $_->[0] } grep { $_->[1] } @tunnels;
 
 	is(@s, TUNNELS, 'many tunnels opened');
 
@@ -398,8 +496,66 @@ sub many_tests {
 	half_close($_) for @s;
 	read_all($_) for @s;
 
-	ok(wait_log($t, 'tunnel.log', qr/^many 200 ok completed/, undef,
+	my $id = front_id($front, 'many');
+	ok(wait_log($t, 'tunnel.log', qr/${id}200 ok completed/, undef,
 		TUNNELS), 'many tunnels end');
+}
+
+###############################################################################
+
+# Resets behind the end of data
+
+sub reset_start {
+	my ($t, %opt) = @_;
+
+	my $front = front_conf($opt{front} || 'http', log => '$tunnel_reason',
+		servers => [ [ 8080, '' ] ], targets => [ 8091, 8092 ], %opt);
+
+	$t->write_file_expand('nginx.conf', <<"EOF");
+
+%%TEST_GLOBALS%%
+
+daemon off;
+
+events {
+}
+
+$front
+
+EOF
+
+	my $d = $t->testdir();
+
+	start_daemon($t, \&quiet_daemon, port(8091), "$d/quiet");
+	start_daemon($t, \&leaving_daemon, port(8092), "$d/go");
+
+	return $t->run();
+}
+
+# Nobody sends any more, so that only the reset itself can tell that an end is
+# gone.
+
+sub reset_behind_tests {
+	my ($t, %opt) = @_;
+
+	my $front = $opt{front} || 'http';
+
+	my ($s) = front_tunnel($front, 'client', 8091);
+	half_close($s);
+	ok(wait_log($t, 'quiet', qr/^EOF/), 'end of the client');
+	reset_close($s);
+
+	like(front_log($t, $front, 'client', 3), qr/^client_(?:reset|closed)/,
+		'reset behind the end of the client');
+	ok(wait_log($t, 'quiet', qr/^reset/, 3), 'passed to the target');
+
+	($s) = front_tunnel($front, 'target', 8092);
+	is((read_all($s))[1], 'EOF', 'end of the target');
+	$t->write_file('go', '');
+
+	like(front_log($t, $front, 'target', 3), qr/^target_(?:reset|closed)/,
+		'reset behind the end of the target');
+	ok(wait_for(sub { $s->sockopt(SO_ERROR) }, 3), 'passed to the client');
 }
 
 ###############################################################################
@@ -447,12 +603,13 @@ sub exchange {
 }
 
 sub push_bytes {
-	my ($s, $bytes) = @_;
+	my ($s, $bytes, $stall) = @_;
 
 	my $done = 0;
 
 	while ($done < length $bytes) {
-		my $n = write_all($s, substr($bytes, $done, PIECE), STALL);
+		my $n = write_all($s, substr($bytes, $done, PIECE),
+			$stall || STALL);
 
 		$done += $n;
 		last if $n < PIECE;
@@ -548,6 +705,81 @@ sub late_daemon {
 	}, rcvbuf => 65536);
 }
 
+sub burst_daemon {
+	my ($addr, %opt) = @_;
+
+	Test::Nginx::Tunnel::serve($addr, sub {
+		my ($s) = @_;
+
+		while ((my $n = read_line($s)) ne '') {
+			last if write_all($s, pattern($n), 20) < $n;
+		}
+
+		Test::Nginx::Tunnel::finish($s);
+	}, %opt);
+}
+
+sub read_line {
+	my ($s) = @_;
+
+	my ($line, $state, $byte) = ('', 'OK');
+
+	while ($line !~ /\n\z/) {
+		($byte, $state) = read_n($s, 1, 30);
+		return '' if $state ne 'OK';
+
+		$line .= $byte;
+	}
+
+	chomp $line;
+	return $line;
+}
+
+sub held_daemon {
+	my ($addr, $dir, %opt) = @_;
+
+	Test::Nginx::Tunnel::serve($addr, sub {
+		my ($s) = @_;
+
+		my $name = read_n($s, 4, 30);
+		write_all($s, 'held');
+		wait_for(sub { -e "$dir/go-$name" }, 30);
+
+		Test::Nginx::Tunnel::tell_summary($s, %opt,
+			Test::Nginx::Tunnel::receive($s));
+	}, rcvbuf => 65536);
+}
+
+# Tells what happens to its connection, and sends nothing.
+
+sub quiet_daemon {
+	my ($addr, $report) = @_;
+
+	Test::Nginx::Tunnel::serve($addr, sub {
+		my ($s) = @_;
+
+		my $state = (read_all($s, 20))[1];
+		Test::Nginx::Tunnel::append($report, "$state\n");
+
+		Test::Nginx::Tunnel::append($report, "reset\n")
+			if wait_for(sub { $s->sockopt(SO_ERROR) }, 20);
+	});
+}
+
+# Ends its data, and is gone once there is a certain file.
+
+sub leaving_daemon {
+	my ($addr, $file) = @_;
+
+	Test::Nginx::Tunnel::serve($addr, sub {
+		my ($s) = @_;
+
+		half_close($s);
+		wait_for(sub { -e $file }, 20);
+		reset_close($s);
+	});
+}
+
 ###############################################################################
 
 # The file with the master's process id is there before its workers are.
@@ -585,6 +817,18 @@ sub fd_count {
 	opendir my $dir, "/proc/$pid/fd" or return undef;
 
 	return scalar grep { /^\d+\z/ } readdir $dir;
+}
+
+# Both ends of a pipe are in one process; its output may go to another one.
+
+sub pipe_count {
+	my ($pid) = @_;
+
+	my %ends;
+	$ends{$_}++ for grep { /^pipe:/ } map { readlink || '' }
+		glob "/proc/$pid/fd/*";
+
+	return scalar grep { $ends{$_} == 2 } keys %ends;
 }
 
 sub tcp_count {
