@@ -59,7 +59,9 @@ ngx_tunnel_bind_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         if (rc == NGX_DECLINED) {
             return ngx_tunnel_conf_invalid(cf, cmd, &value[1],
-                                           "\"off\" or an address");
+                                           cf->args->nelts == 2
+                                           ? "\"off\" or an address"
+                                           : "an address");
         }
 
         if (rc != NGX_OK) {

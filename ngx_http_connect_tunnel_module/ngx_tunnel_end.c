@@ -306,17 +306,20 @@ ngx_tunnel_socket_events(ngx_tunnel_end_t *e)
 ngx_int_t
 ngx_tunnel_socket_check(ngx_connection_t *c)
 {
-    char          buf[1];
-    ssize_t       n;
-    ngx_err_t     err;
+    int           err;
+    socklen_t     len;
     ngx_event_t  *rev;
 
     rev = c->read;
 
-    n = recv(c->fd, buf, 1, MSG_PEEK);
-    err = ngx_socket_errno;
+    err = 0;
+    len = sizeof(int);
 
-    if (n == -1 && err != NGX_EAGAIN) {
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
+        err = ngx_socket_errno;
+    }
+
+    if (err) {
         c->error = 1;
 
         ngx_log_error(NGX_LOG_INFO, c->log, err,

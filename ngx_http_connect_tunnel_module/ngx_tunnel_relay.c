@@ -563,6 +563,8 @@ ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     ngx_int_t     rc;
     ngx_event_t  *rev;
 
+    rev = from->connection->read;
+
     if (to->gone) {
         from->shut = 1;
     }
@@ -582,6 +584,10 @@ ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
         from->shut = 1;
         from->stalled = 0;
 
+        /* a reset right behind the end came with its event */
+
+        rev->ready = 1;
+
         if (!relay->policy->half_close
             && relay->ending == NGX_TUNNEL_NO_REASON)
         {
@@ -589,13 +595,11 @@ ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
         }
     }
 
-    rev = from->connection->read;
-
     if (!rev->ready || from->gone) {
         return NGX_TUNNEL_NO_REASON;
     }
 
-    /* an event behind the end may be a reset */
+    /* whatever else there is behind the end, it is not read */
 
     rev->ready = 0;
 
