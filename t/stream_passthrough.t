@@ -68,13 +68,13 @@ stream {
     map $server_port $target {
         %%PORT_8081%%  127.0.0.1:8091;
         %%PORT_8082%%  127.0.0.1:8099;
-        %%PORT_8083%%  denied.example:8091;
-        %%PORT_8084%%  none.example:8091;
-        %%PORT_8085%%  silent.example:8091;
+        %%PORT_8083%%  denied.example:%%PORT_8091%%;
+        %%PORT_8084%%  none.example:%%PORT_8091%%;
+        %%PORT_8085%%  silent.example:%%PORT_8091%%;
         %%PORT_8086%%  '';
         %%PORT_8087%%  'not a target';
-        %%PORT_8088%%  name.example:8091;
-        %%PORT_8089%%  private.example:8091;
+        %%PORT_8088%%  name.example:%%PORT_8091%%;
+        %%PORT_8089%%  private.example:%%PORT_8091%%;
         %%PORT_8090%%  group;
         %%PORT_8070%%  127.0.0.1:8095;
     }

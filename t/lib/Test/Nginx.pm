@@ -160,7 +160,7 @@ sub DESTROY {
 		{
 			local $TODO = $self->{_alerts} ? undef : 'alerts';
 
-			my @alerts = $log =~ /^.*\[alert\].*$/mg;
+			my @alerts = grep { /\[alert\]/ } split /\n/, $log;
 			Test::More::is(join("\n", @alerts), '', 'no alerts');
 		}
 
