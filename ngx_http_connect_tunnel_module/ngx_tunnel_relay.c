@@ -62,6 +62,7 @@ static void ngx_tunnel_relay_handler(ngx_event_t *ev);
 static void ngx_tunnel_relay_timer_handler(ngx_event_t *ev);
 static ngx_tunnel_reason_e ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay,
     ngx_msec_t *next);
+static ngx_uint_t ngx_tunnel_relay_over(ngx_msec_t at, ngx_msec_t *next);
 static void ngx_tunnel_relay_arm(ngx_tunnel_relay_t *relay, ngx_msec_t at);
 static ngx_tunnel_reason_e ngx_tunnel_relay_flow(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, ngx_tunnel_end_t *to);
@@ -392,30 +393,16 @@ ngx_tunnel_relay_timer_handler(ngx_event_t *ev)
 static ngx_tunnel_reason_e
 ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay, ngx_msec_t *next)
 {
-    ngx_msec_t            now, at;
     ngx_uint_t            i;
     ngx_tunnel_end_t     *e;
     ngx_tunnel_policy_t  *policy;
 
-#define ngx_tunnel_relay_at(time, reason)                                     \
-    at = (time);                                                              \
-                                                                              \
-    if ((ngx_msec_int_t) (at - now) <= 0) {                                   \
-                                                                              \
-        if (reason != NGX_TUNNEL_NO_REASON) {                                 \
-            return reason;                                                    \
-        }                                                                     \
-                                                                              \
-    } else if ((ngx_msec_int_t) (at - *next) < 0) {                           \
-        *next = at;                                                           \
-    }
-
-    now = ngx_current_msec;
     policy = relay->policy;
 
-    if (policy->max_lifetime) {
-        ngx_tunnel_relay_at(relay->start + policy->max_lifetime,
-                            NGX_TUNNEL_MAX_LIFETIME);
+    if (policy->max_lifetime
+        && ngx_tunnel_relay_over(relay->start + policy->max_lifetime, next))
+    {
+        return NGX_TUNNEL_MAX_LIFETIME;
     }
 
     if (policy->min_rate) {
@@ -423,44 +410,63 @@ ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay, ngx_msec_t *next)
         if (ngx_tunnel_window_slow(&relay->window, policy->min_rate,
                                    policy->min_rate_window,
                                    relay->client.received
-                                   + relay->target.received, now))
+                                   + relay->target.received,
+                                   ngx_current_msec))
         {
             return NGX_TUNNEL_MIN_RATE;
         }
 
-        ngx_tunnel_relay_at(relay->window.end, NGX_TUNNEL_NO_REASON);
+        (void) ngx_tunnel_relay_over(relay->window.end, next);
     }
 
-    if (policy->idle_timeout) {
-        ngx_tunnel_relay_at(relay->active + policy->idle_timeout,
-                            NGX_TUNNEL_IDLE_TIMEOUT);
+    if (policy->idle_timeout
+        && ngx_tunnel_relay_over(relay->active + policy->idle_timeout, next))
+    {
+        return NGX_TUNNEL_IDLE_TIMEOUT;
     }
 
     for (i = 0; i < 2; i++) {
         e = i ? &relay->target : &relay->client;
 
-        if (policy->send_timeout && e->stalled) {
-            ngx_tunnel_relay_at(e->stalled + policy->send_timeout,
-                                NGX_TUNNEL_SEND_TIMEOUT);
+        if (policy->send_timeout && e->stalled
+            && ngx_tunnel_relay_over(e->stalled + policy->send_timeout, next))
+        {
+            return NGX_TUNNEL_SEND_TIMEOUT;
         }
 
         if (e->delayed) {
-            ngx_tunnel_relay_at(e->rate->next, NGX_TUNNEL_NO_REASON);
+            (void) ngx_tunnel_relay_over(e->rate->next, next);
         }
     }
 
     if (relay->usage) {
 
-        if (ngx_tunnel_quota_left(relay->usage) <= 0
-            && relay->ending == NGX_TUNNEL_NO_REASON)
+        if (relay->ending == NGX_TUNNEL_NO_REASON
+            && ngx_tunnel_quota_left(relay->usage) <= 0)
         {
             relay->ending = NGX_TUNNEL_QUOTA;
         }
 
-        ngx_tunnel_relay_at(now + NGX_TUNNEL_QUOTA_TICK, NGX_TUNNEL_NO_REASON);
+        (void) ngx_tunnel_relay_over(ngx_current_msec + NGX_TUNNEL_QUOTA_TICK,
+                                     next);
     }
 
     return NGX_TUNNEL_NO_REASON;
+}
+
+
+static ngx_uint_t
+ngx_tunnel_relay_over(ngx_msec_t at, ngx_msec_t *next)
+{
+    if ((ngx_msec_int_t) (at - ngx_current_msec) <= 0) {
+        return 1;
+    }
+
+    if ((ngx_msec_int_t) (at - *next) < 0) {
+        *next = at;
+    }
+
+    return 0;
 }
 
 
@@ -586,7 +592,7 @@ ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 
         /* a reset right behind the end came with its event */
 
-        rev->ready = 1;
+        rev->ready = !to->shut;
 
         if (!relay->policy->half_close
             && relay->ending == NGX_TUNNEL_NO_REASON)
