@@ -851,7 +851,9 @@ sub tcp_states {
 	my %inode = map { /^socket:\[(\d+)/ ? ($1 => 1) : () }
 		map { readlink || '' } glob "/proc/$pid/fd/*";
 
-	my @states;
+	# while others come and go, a socket may be in these files twice
+
+	my %states;
 
 	for my $file (qw/ tcp tcp6 /) {
 		open my $fh, '<', "/proc/$pid/net/$file" or next;
@@ -859,11 +861,11 @@ sub tcp_states {
 		while (my $line = <$fh>) {
 			my ($state, $inode) = (split ' ', $line)[3, 9];
 
-			push @states, $state if $inode{$inode};
+			$states{$inode} = $state if $inode{$inode};
 		}
 	}
 
-	return @states;
+	return values %states;
 }
 
 sub rss {
