@@ -102,12 +102,12 @@ $j = bench($t, 'rate', 0, 'rate', '-n', 8, @connect);
 cmp_ok($j->{tunnels_per_s}, '>', 10, 'rate, tunnels');
 cmp_ok($j->{p50_us}, '>', 1, 'rate, time');
 cmp_ok($j->{p99_us}, '>=', $j->{p50_us}, 'rate, times');
-cmp_ok($j->{cpu_us_per_tunnel}, '>', 0, 'rate, CPU');
+cmp_ok($j->{cpu_us_per_tunnel}, '>=', 0, 'rate, CPU');
 
 $j = bench($t, 'bulk', 0, 'bulk', '-n', 3, '-D', 'both', '-t', 2, @connect);
 cmp_ok($j->{up_gib_per_s}, '>', 0.001, 'bulk, up');
 cmp_ok($j->{down_gib_per_s}, '>', 0.001, 'bulk, down');
-cmp_ok($j->{cpu_s_per_gib}, '>', 0, 'bulk, CPU');
+cmp_ok($j->{cpu_s_per_gib}, '>=', 0, 'bulk, CPU');
 
 $j = bench($t, 'ping', 0, 'ping', '-n', 8, '-s', 5000, @connect);
 cmp_ok($j->{p50_us}, '>', 1, 'ping, time');
