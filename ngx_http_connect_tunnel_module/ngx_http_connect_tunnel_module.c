@@ -32,7 +32,6 @@ static void ngx_http_connect_tunnel_flush(ngx_http_request_t *r);
 static void ngx_http_connect_tunnel_relay(ngx_http_request_t *r);
 static void ngx_http_connect_tunnel_process(ngx_http_request_t *r);
 static void ngx_http_connect_tunnel_ended(ngx_tunnel_session_t *s);
-static void ngx_http_connect_tunnel_close(void *data);
 static void ngx_http_connect_tunnel_cleanup(void *data);
 
 
@@ -520,9 +519,8 @@ ngx_http_connect_tunnel_open(ngx_http_request_t *r,
     s = &ctx->session;
 
     s->conf = &ctlcf->tunnel;
-    s->own = ctmcf->own;
-    s->worker = &ctmcf->worker;
-    s->system = NULL;
+    s->main = &ctmcf->main;
+    s->resolver = clcf->resolver;
     s->trusted = (uscf != NULL);
 
     if (uscf) {
@@ -531,12 +529,6 @@ ngx_http_connect_tunnel_open(ngx_http_request_t *r,
             return ngx_http_connect_tunnel_fail(ctx, NGX_TUNNEL_INTERNAL);
         }
 
-    } else if (clcf->resolver->connections.nelts) {
-        s->resolver = clcf->resolver;
-
-    } else {
-        s->system = ctmcf->system;
-        s->resolver = ctmcf->system->resolver;
     }
 
     rc = ngx_tunnel_session_open(s);
@@ -786,8 +778,8 @@ ngx_http_connect_tunnel_relay(ngx_http_request_t *r)
         return;
     }
 
-    cln->handler = ngx_http_connect_tunnel_close;
-    cln->data = s;
+    cln->handler = ngx_http_connect_tunnel_cleanup;
+    cln->data = ctx;
 
     if (c->read->timer_set) {
         ngx_del_timer(c->read);
@@ -850,16 +842,7 @@ ngx_http_connect_tunnel_ended(ngx_tunnel_session_t *s)
 }
 
 
-/* a request ends here, whatever ended it, before it is logged */
-
-static void
-ngx_http_connect_tunnel_close(void *data)
-{
-    ngx_tunnel_session_t *s = data;
-
-    ngx_tunnel_session_close(s);
-}
-
+/* of a tunnel, which ends here before it is logged, and of the pool */
 
 static void
 ngx_http_connect_tunnel_cleanup(void *data)
@@ -908,7 +891,7 @@ ngx_http_connect_tunnel_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    if (ngx_tunnel_worker_init(&ctmcf->worker, cf->pool) != NGX_OK) {
+    if (ngx_tunnel_main_create(cf, &ctmcf->main) != NGX_OK) {
         return NULL;
     }
 
@@ -1006,18 +989,11 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
         return NGX_CONF_OK;
     }
 
-    ctmcf->worker.size = ngx_max(ctmcf->worker.size,
-                                 conf->tunnel.policy.policy.buffer_size);
-
-    if (conf->upstream == NULL
-        && clcf->resolver->connections.nelts == 0
-        && ctmcf->system == NULL)
+    if (ngx_tunnel_main_add(cf, &ctmcf->main, &conf->tunnel,
+                            conf->upstream ? NULL : clcf->resolver)
+        != NGX_OK)
     {
-
-        ctmcf->system = ngx_tunnel_system_create(cf);
-        if (ctmcf->system == NULL) {
-            return NGX_CONF_ERROR;
-        }
+        return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;
@@ -1212,8 +1188,7 @@ ngx_http_connect_tunnel_init_module(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    ctmcf->own = ngx_tunnel_rules_own_addresses(cycle, cycle->pool);
-    if (ctmcf->own == NULL) {
+    if (ngx_tunnel_main_init(cycle, &ctmcf->main) != NGX_OK) {
         return NGX_ERROR;
     }
 

@@ -21,9 +21,7 @@
 
 typedef struct {
     ngx_uint_t                    enabled;   /* a server has a tunnel */
-    ngx_tunnel_system_t          *system;    /* if a tunnel needs it */
-    ngx_array_t                  *own;       /* own listening addresses */
-    ngx_tunnel_worker_t           worker;
+    ngx_tunnel_main_t             main;
     ngx_http_upstream_conf_t      upstream;  /* what balancers look at */
 } ngx_http_connect_tunnel_main_conf_t;
 

@@ -39,30 +39,9 @@ static ngx_int_t
 ngx_http_connect_tunnel_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    ngx_int_t                       rc;
-    ngx_str_t                       value;
     ngx_http_connect_tunnel_ctx_t  *ctx;
 
     ctx = ngx_http_connect_tunnel_get_ctx(r);
 
-    rc = ctx ? ngx_tunnel_session_variable(&ctx->session, data, r->pool,
-                                           &value)
-             : NGX_DECLINED;
-
-    if (rc == NGX_ERROR) {
-        return NGX_ERROR;
-    }
-
-    if (rc == NGX_DECLINED) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    v->len = value.len;
-    v->data = value.data;
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-
-    return NGX_OK;
+    return ngx_tunnel_session_variable(ctx ? &ctx->session : NULL, data, v);
 }

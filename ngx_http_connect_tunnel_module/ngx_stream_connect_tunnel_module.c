@@ -123,20 +123,12 @@ ngx_stream_connect_tunnel_create(ngx_stream_session_t *s)
     ts->conf = &ctscf->tunnel;
     ts->layer = &ngx_stream_connect_tunnel_layer;
     ts->data = s;
-    ts->own = ctmcf->own;
-    ts->worker = &ctmcf->worker;
+    ts->main = &ctmcf->main;
+    ts->resolver = cscf->resolver;
     ts->connected = ngx_stream_connect_tunnel_connected;
     ts->ended = ngx_stream_connect_tunnel_ended;
 
     ngx_tunnel_session_reset(ts);
-
-    if (cscf->resolver->connections.nelts) {
-        ts->resolver = cscf->resolver;
-
-    } else if (ctmcf->system) {
-        ts->system = ctmcf->system;
-        ts->resolver = ctmcf->system->resolver;
-    }
 
     return ts;
 }
@@ -394,32 +386,11 @@ static ngx_int_t
 ngx_stream_connect_tunnel_variable(ngx_stream_session_t *s,
     ngx_stream_variable_value_t *v, uintptr_t data)
 {
-    ngx_int_t                         rc;
-    ngx_str_t                         value;
     ngx_stream_connect_tunnel_ctx_t  *ctx;
 
     ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
 
-    rc = ctx ? ngx_tunnel_session_variable(&ctx->session, data,
-                                           s->connection->pool, &value)
-             : NGX_DECLINED;
-
-    if (rc == NGX_ERROR) {
-        return NGX_ERROR;
-    }
-
-    if (rc == NGX_DECLINED) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    v->len = value.len;
-    v->data = value.data;
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-
-    return NGX_OK;
+    return ngx_tunnel_session_variable(ctx ? &ctx->session : NULL, data, v);
 }
 
 
@@ -503,7 +474,7 @@ ngx_stream_connect_tunnel_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    if (ngx_tunnel_worker_init(&ctmcf->worker, cf->pool) != NGX_OK) {
+    if (ngx_tunnel_main_create(cf, &ctmcf->main) != NGX_OK) {
         return NULL;
     }
 
@@ -552,17 +523,11 @@ ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf, void *parent,
                                             ngx_stream_connect_tunnel_module);
     cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
 
-    ctmcf->worker.size = ngx_max(ctmcf->worker.size,
-                                 conf->tunnel.policy.policy.buffer_size);
-
-    if (conf->resolve
-        && cscf->resolver->connections.nelts == 0
-        && ctmcf->system == NULL)
+    if (ngx_tunnel_main_add(cf, &ctmcf->main, &conf->tunnel,
+                            conf->resolve ? cscf->resolver : NULL)
+        != NGX_OK)
     {
-        ctmcf->system = ngx_tunnel_system_create(cf);
-        if (ctmcf->system == NULL) {
-            return NGX_CONF_ERROR;
-        }
+        return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;
@@ -581,7 +546,5 @@ ngx_stream_connect_tunnel_init_module(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    ctmcf->own = ngx_tunnel_rules_own_addresses(cycle, cycle->pool);
-
-    return ctmcf->own ? NGX_OK : NGX_ERROR;
+    return ngx_tunnel_main_init(cycle, &ctmcf->main);
 }

@@ -5,6 +5,7 @@
 
 
 #include "ngx_tunnel_connect.h"
+#include "ngx_tunnel_end.h"
 
 
 /* RFC 8305 5: the recommended Connection Attempt Delay, msec */
@@ -164,7 +165,9 @@ ngx_tunnel_connect_cleanup(void *data)
 {
     ngx_tunnel_connect_t  *cn = data;
 
-    ngx_tunnel_connect_cancel(cn);
+    cn->done = 1;
+
+    ngx_tunnel_connect_abort(cn);
 
     /* a balancer counts connections until the tunnel has ended */
 
@@ -172,15 +175,6 @@ ngx_tunnel_connect_cleanup(void *data)
         cn->taken = 0;
         cn->balancer->free(cn->balancer, cn->balancer->data, 0);
     }
-}
-
-
-void
-ngx_tunnel_connect_cancel(ngx_tunnel_connect_t *cn)
-{
-    cn->done = 1;
-
-    ngx_tunnel_connect_abort(cn);
 }
 
 
@@ -793,9 +787,8 @@ ngx_tunnel_connect_peer(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
 static void
 ngx_tunnel_connect_write_handler(ngx_event_t *wev)
 {
-    int                    err;
     ngx_int_t              rc;
-    socklen_t              len;
+    ngx_err_t              err;
     ngx_connection_t      *c;
     ngx_tunnel_connect_t  *cn;
     ngx_tunnel_attempt_t  *at;
@@ -810,14 +803,7 @@ ngx_tunnel_connect_write_handler(ngx_event_t *wev)
         return;
     }
 
-    err = 0;
-    len = sizeof(int);
-
-    /* BSDs and Linux return 0 and the error in err */
-
-    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
-        err = ngx_socket_errno;
-    }
+    err = ngx_tunnel_socket_error(c);
 
     if (err == 0) {
         ngx_tunnel_connect_win(cn, at);

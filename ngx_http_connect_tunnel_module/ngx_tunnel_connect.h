@@ -139,10 +139,6 @@ struct ngx_tunnel_connect_s {
 
 ngx_int_t ngx_tunnel_connect(ngx_tunnel_connect_t *cn);
 
-/* ends what is under way; the handler is not called; safe in any state */
-
-void ngx_tunnel_connect_cancel(ngx_tunnel_connect_t *cn);
-
 
 #pragma GCC visibility pop
 

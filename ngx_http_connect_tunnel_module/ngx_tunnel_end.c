@@ -247,16 +247,26 @@ ngx_tunnel_socket_is_closed(ngx_connection_t *c)
 static ngx_uint_t
 ngx_tunnel_socket_failed(ngx_tunnel_end_t *e)
 {
+    return ngx_tunnel_socket_error(e->connection) != 0;
+}
+
+
+ngx_err_t
+ngx_tunnel_socket_error(ngx_connection_t *c)
+{
     int        err;
     socklen_t  len;
 
     err = 0;
     len = sizeof(int);
 
-    return getsockopt(e->connection->fd, SOL_SOCKET, SO_ERROR, (void *) &err,
-                      &len)
-           == -1
-           || err != 0;
+    /* BSDs and Linux return 0 and the error in err */
+
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
+        return ngx_socket_errno;
+    }
+
+    return err;
 }
 
 
@@ -306,18 +316,12 @@ ngx_tunnel_socket_events(ngx_tunnel_end_t *e)
 ngx_int_t
 ngx_tunnel_socket_check(ngx_connection_t *c)
 {
-    int           err;
-    socklen_t     len;
+    ngx_err_t     err;
     ngx_event_t  *rev;
 
     rev = c->read;
 
-    err = 0;
-    len = sizeof(int);
-
-    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
-        err = ngx_socket_errno;
-    }
+    err = ngx_tunnel_socket_error(c);
 
     if (err) {
         c->error = 1;

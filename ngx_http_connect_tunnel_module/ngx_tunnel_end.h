@@ -86,6 +86,10 @@ struct ngx_tunnel_end_s {
 };
 
 
+/* the error that a socket has and has not told of yet, or 0; once */
+
+ngx_err_t ngx_tunnel_socket_error(ngx_connection_t *c);
+
 /*
  * For the read events of a client whose bytes are not wanted yet: they stay
  * where they are.  Returns NGX_OK, NGX_DECLINED if the client has reset the

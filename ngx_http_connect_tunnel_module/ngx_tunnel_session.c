@@ -41,6 +41,8 @@ static void ngx_tunnel_session_connected(ngx_tunnel_connect_t *cn,
     ngx_tunnel_result_e result);
 static void ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay,
     ngx_tunnel_reason_e reason);
+static ngx_int_t ngx_tunnel_session_get(ngx_tunnel_session_t *s,
+    ngx_uint_t id, ngx_str_t *value);
 static ngx_int_t ngx_tunnel_session_value(const ngx_str_t *from,
     ngx_str_t *value);
 static ngx_int_t ngx_tunnel_session_number(ngx_pool_t *pool, off_t n,
@@ -99,6 +101,39 @@ ngx_tunnel_conf_merge(ngx_conf_t *cf, ngx_tunnel_conf_t *conf,
     ngx_tunnel_connect_conf_merge(&conf->connect, &prev->connect);
 
     return ngx_tunnel_policy_merge(cf, &conf->policy, &prev->policy);
+}
+
+
+ngx_int_t
+ngx_tunnel_main_create(ngx_conf_t *cf, ngx_tunnel_main_t *main)
+{
+    return ngx_tunnel_worker_init(&main->worker, cf->pool);
+}
+
+
+ngx_int_t
+ngx_tunnel_main_add(ngx_conf_t *cf, ngx_tunnel_main_t *main,
+    ngx_tunnel_conf_t *conf, ngx_resolver_t *resolver)
+{
+    main->worker.size = ngx_max(main->worker.size,
+                                conf->policy.policy.buffer_size);
+
+    if (resolver == NULL || resolver->connections.nelts || main->system) {
+        return NGX_OK;
+    }
+
+    main->system = ngx_tunnel_system_create(cf);
+
+    return main->system ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_tunnel_main_init(ngx_cycle_t *cycle, ngx_tunnel_main_t *main)
+{
+    main->own = ngx_tunnel_rules_own_addresses(cycle, cycle->pool);
+
+    return main->own ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -256,16 +291,22 @@ ngx_tunnel_session_connect(ngx_tunnel_session_t *s)
     cn->log = s->log;
     cn->conf = &s->conf->connect;
     cn->rules = &s->conf->rules;
-    cn->own = s->own;
+    cn->own = s->main->own;
     cn->target = s->target;
-    cn->resolver = s->resolver;
-    cn->system = s->system;
     cn->balancer = s->balancer;
     cn->trusted = s->trusted;
     cn->handler = ngx_tunnel_session_connected;
     cn->data = s;
     cn->resolve_time = (ngx_msec_t) -1;
     cn->connect_time = (ngx_msec_t) -1;
+
+    if (s->resolver->connections.nelts) {
+        cn->resolver = s->resolver;
+
+    } else if (s->main->system) {
+        cn->system = s->main->system;
+        cn->resolver = s->main->system->resolver;
+    }
 
     bind = s->conf->connect.bind;
 
@@ -330,9 +371,10 @@ ngx_tunnel_session_settle(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
         }
     }
 
-    s->result = result;
+    if (result == NGX_TUNNEL_OK) {
+        s->result = result;
 
-    if (result != NGX_TUNNEL_OK) {
+    } else {
         ngx_tunnel_session_fail(s, result);
     }
 
@@ -389,7 +431,7 @@ ngx_tunnel_session_prepare(ngx_tunnel_session_t *s, ngx_connection_t *c,
     relay->log = s->log;
     relay->policy = s->policy;
     relay->usage = s->usage;
-    relay->worker = s->worker;
+    relay->worker = &s->main->worker;
     relay->client.connection = c;
     relay->client.ops = &ngx_tunnel_end_socket;
     relay->target.connection = s->connection;
@@ -451,12 +493,44 @@ ngx_tunnel_session_close(ngx_tunnel_session_t *s)
 
 ngx_int_t
 ngx_tunnel_session_variable(ngx_tunnel_session_t *s, ngx_uint_t id,
-    ngx_pool_t *pool, ngx_str_t *value)
+    ngx_variable_value_t *v)
+{
+    ngx_int_t  rc;
+    ngx_str_t  value;
+
+    rc = s ? ngx_tunnel_session_get(s, id, &value) : NGX_DECLINED;
+
+    if (rc == NGX_ERROR) {
+        return NGX_ERROR;
+    }
+
+    if (rc == NGX_DECLINED) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    v->len = value.len;
+    v->data = value.data;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+/* NGX_OK, NGX_DECLINED if there is no value, or NGX_ERROR */
+
+static ngx_int_t
+ngx_tunnel_session_get(ngx_tunnel_session_t *s, ngx_uint_t id,
+    ngx_str_t *value)
 {
     ngx_msec_t            end;
+    ngx_pool_t           *pool;
     ngx_tunnel_relay_t   *relay;
     ngx_tunnel_target_t  *target;
 
+    pool = s->pool;
     target = s->target;
     relay = s->relay;
 

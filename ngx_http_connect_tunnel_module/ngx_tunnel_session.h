@@ -33,6 +33,27 @@ char *ngx_tunnel_conf_merge(ngx_conf_t *cf, ngx_tunnel_conf_t *conf,
     ngx_tunnel_conf_t *prev);
 
 
+/* what the sessions of one layer and configuration share */
+
+typedef struct {
+    ngx_tunnel_system_t          *system;        /* if a front end needs it */
+    ngx_array_t                  *own;           /* own listening addresses */
+    ngx_tunnel_worker_t           worker;
+} ngx_tunnel_main_t;
+
+
+/*
+ * For the configuration's creation, for each merged level that has a front
+ * end (resolver is that of the level, or NULL if no target is a name), and
+ * for the start of a cycle; each returns NGX_OK or NGX_ERROR.
+ */
+
+ngx_int_t ngx_tunnel_main_create(ngx_conf_t *cf, ngx_tunnel_main_t *main);
+ngx_int_t ngx_tunnel_main_add(ngx_conf_t *cf, ngx_tunnel_main_t *main,
+    ngx_tunnel_conf_t *conf, ngx_resolver_t *resolver);
+ngx_int_t ngx_tunnel_main_init(ngx_cycle_t *cycle, ngx_tunnel_main_t *main);
+
+
 /*
  * The directives: type is that of a configuration which has an
  * ngx_tunnel_conf_t as its member "tunnel"; levels are the contexts, main
@@ -164,11 +185,9 @@ struct ngx_tunnel_session_s {
     ngx_tunnel_target_t          *target;        /* NULL: that is invalid, or
                                                     no host and port */
 
-    ngx_array_t                  *own;           /* listening addresses */
-    ngx_resolver_t               *resolver;
-    ngx_tunnel_system_t          *system;        /* hosts file, or NULL */
+    ngx_tunnel_main_t            *main;
+    ngx_resolver_t               *resolver;      /* if it has name servers */
     ngx_peer_connection_t        *balancer;      /* or NULL */
-    ngx_tunnel_worker_t          *worker;
 
     /*
      * connected is called once when an attempt that was under way has come to
@@ -247,10 +266,10 @@ typedef struct {
 
 extern const ngx_tunnel_variable_t  ngx_tunnel_variables[];
 
-/* NGX_OK, NGX_DECLINED if there is no value, or NGX_ERROR */
+/* a variable of a session, which may be NULL; NGX_OK or NGX_ERROR */
 
 ngx_int_t ngx_tunnel_session_variable(ngx_tunnel_session_t *s,
-    ngx_uint_t id, ngx_pool_t *pool, ngx_str_t *value);
+    ngx_uint_t id, ngx_variable_value_t *v);
 
 
 #pragma GCC visibility pop
