@@ -12,6 +12,9 @@ static const char *ngx_tunnel_target_name(ngx_tunnel_target_t *t, u_char *data,
     size_t len);
 static const char *ngx_tunnel_target_inet6(ngx_tunnel_target_t *t,
     u_char *data, size_t len);
+static void ngx_tunnel_target_inet6_text(ngx_tunnel_target_t *t);
+static void ngx_tunnel_target_inet_text(ngx_tunnel_target_t *t);
+static void ngx_tunnel_target_port(ngx_tunnel_target_t *t, ngx_uint_t port);
 static ngx_uint_t ngx_tunnel_target_numeric(u_char *data, size_t len);
 
 
@@ -68,12 +71,49 @@ ngx_tunnel_target_parse(ngx_tunnel_target_t *t, u_char *data, size_t len)
         return "the port is not a number from 1 to 65535";
     }
 
-    t->port = (in_port_t) port;
-    t->text.data = t->buf;
-    t->text.len = ngx_sprintf(t->host.data + t->host.len, ":%ui", port)
-                  - t->buf;
+    ngx_tunnel_target_port(t, port);
 
     return NULL;
+}
+
+
+const char *
+ngx_tunnel_target_set(ngx_tunnel_target_t *t, u_char *host, size_t len,
+    in_port_t port)
+{
+    const char  *err;
+
+    if (len && host[0] != '[' && ngx_strlchr(host, host + len, ':')) {
+        err = ngx_tunnel_target_inet6(t, host, len);
+
+    } else {
+        err = ngx_tunnel_target_parse_host(t, host, len);
+    }
+
+    if (err == NULL) {
+        ngx_tunnel_target_port(t, port);
+    }
+
+    return err;
+}
+
+
+void
+ngx_tunnel_target_set_address(ngx_tunnel_target_t *t, int family, u_char *addr,
+    in_port_t port)
+{
+    t->family = family;
+
+    if (family == AF_INET) {
+        ngx_memcpy(&t->addr.in, addr, sizeof(struct in_addr));
+        ngx_tunnel_target_inet_text(t);
+
+    } else {
+        ngx_memcpy(&t->addr.in6, addr, sizeof(struct in6_addr));
+        ngx_tunnel_target_inet6_text(t);
+    }
+
+    ngx_tunnel_target_port(t, port);
 }
 
 
@@ -117,6 +157,23 @@ ngx_tunnel_target_copy(ngx_pool_t *pool, ngx_tunnel_target_t *t)
     copy->host.data = copy->buf + (t->host.data - t->buf);
 
     return copy;
+}
+
+
+void
+ngx_tunnel_ip(u_char *ip, int family, void *addr)
+{
+    if (family == AF_INET6) {
+        ngx_memcpy(ip, addr, 16);
+        return;
+    }
+
+    ngx_memzero(ip, 10);
+
+    ip[10] = 0xff;
+    ip[11] = 0xff;
+
+    ngx_memcpy(ip + 12, addr, 4);
 }
 
 
@@ -232,8 +289,7 @@ ngx_tunnel_target_name(ngx_tunnel_target_t *t, u_char *data, size_t len)
 static const char *
 ngx_tunnel_target_inet6(ngx_tunnel_target_t *t, u_char *data, size_t len)
 {
-    u_char          *p, text[INET6_ADDRSTRLEN];
-    struct in_addr   in;
+    u_char  text[INET6_ADDRSTRLEN];
 
     if (len < sizeof(text)) {
         ngx_cpystrn(text, data, len + 1);
@@ -246,21 +302,29 @@ ngx_tunnel_target_inet6(ngx_tunnel_target_t *t, u_char *data, size_t len)
         return "the IPv6 address is invalid";
     }
 
+    ngx_tunnel_target_inet6_text(t);
+
+    return NULL;
+}
+
+
+static void
+ngx_tunnel_target_inet6_text(ngx_tunnel_target_t *t)
+{
+    u_char          text[INET6_ADDRSTRLEN];
+    struct in_addr  in;
+
     if (IN6_IS_ADDR_V4MAPPED(&t->addr.in6)) {
 
         /* RFC 4291 2.5.5.2: it is the IPv4 address, also to the rules */
 
         ngx_memcpy(&in, &t->addr.in6.s6_addr[12], 4);
 
-        t->family = AF_INET;
         t->addr.in = in;
 
-        (void) inet_ntop(AF_INET, &in, (char *) text, sizeof(text));
+        ngx_tunnel_target_inet_text(t);
 
-        t->host.data = t->buf;
-        t->host.len = ngx_sprintf(t->buf, "%s", text) - t->buf;
-
-        return NULL;
+        return;
     }
 
     /* a valid address always fits, brackets and all */
@@ -268,13 +332,33 @@ ngx_tunnel_target_inet6(ngx_tunnel_target_t *t, u_char *data, size_t len)
     (void) inet_ntop(AF_INET6, &t->addr.in6, (char *) text, sizeof(text));
 
     t->family = AF_INET6;
-
-    p = ngx_sprintf(t->buf, "[%s]", text);
-
     t->host.data = t->buf;
-    t->host.len = p - t->buf;
+    t->host.len = ngx_sprintf(t->buf, "[%s]", text) - t->buf;
+}
 
-    return NULL;
+
+static void
+ngx_tunnel_target_inet_text(ngx_tunnel_target_t *t)
+{
+    u_char  text[INET_ADDRSTRLEN];
+
+    (void) inet_ntop(AF_INET, &t->addr.in, (char *) text, sizeof(text));
+
+    t->family = AF_INET;
+    t->host.data = t->buf;
+    t->host.len = ngx_sprintf(t->buf, "%s", text) - t->buf;
+}
+
+
+/* behind the host */
+
+static void
+ngx_tunnel_target_port(ngx_tunnel_target_t *t, ngx_uint_t port)
+{
+    t->port = (in_port_t) port;
+    t->text.data = t->buf;
+    t->text.len = ngx_sprintf(t->host.data + t->host.len, ":%ui", port)
+                  - t->buf;
 }
 
 

@@ -17,6 +17,8 @@
 #define NGX_TUNNEL_HOST_LEN    253       /* RFC 1035 2.3.4, without root */
 #define NGX_TUNNEL_LABEL_LEN   63
 
+#define NGX_TUNNEL_IP_LEN      16        /* bytes */
+
 /* the longest canonical text: a host, a colon and five digits */
 
 #define NGX_TUNNEL_TARGET_LEN  (NGX_TUNNEL_HOST_LEN + sizeof(":65535") - 1)
@@ -32,7 +34,7 @@
 typedef struct {
     ngx_str_t    text;           /* host:port */
     ngx_str_t    host;           /* the part of text before the colon */
-    in_port_t    port;           /* host byte order, never 0 */
+    in_port_t    port;           /* host byte order */
     int          family;         /* AF_INET, AF_INET6, AF_UNSPEC: a name */
 
     union {
@@ -46,8 +48,8 @@ typedef struct {
 
 /*
  * Parses an authority in the form that CONNECT takes (RFC 9110 9.3.6, RFC
- * 9112 3.2.3): a host, a colon and a port, and nothing else.  Returns NULL
- * and fills the target, or says in English what is wrong with the input.
+ * 9112 3.2.3): a host, a colon and a port, and nothing else; the port is not
+ * 0.  Returns NULL and fills the target, or says in English what is wrong with the input.
  */
 
 const char *ngx_tunnel_target_parse(ngx_tunnel_target_t *t, u_char *data,
@@ -60,6 +62,26 @@ const char *ngx_tunnel_target_parse(ngx_tunnel_target_t *t, u_char *data,
 
 const char *ngx_tunnel_target_parse_host(ngx_tunnel_target_t *t, u_char *data,
     size_t len);
+
+/*
+ * The same of a host and a port that came apart; the port may be 0, and there
+ * may be no brackets around an IPv6 address.  Returns as above.
+ */
+
+const char *ngx_tunnel_target_set(ngx_tunnel_target_t *t, u_char *host,
+    size_t len, in_port_t port);
+
+/* the same of an IP address as it is in a sockaddr, of AF_INET or AF_INET6 */
+
+void ngx_tunnel_target_set_address(ngx_tunnel_target_t *t, int family,
+    u_char *addr, in_port_t port);
+
+/*
+ * An address of AF_INET or AF_INET6, which points to so many bytes, in one
+ * form for both: IPv6, an IPv4 one as an IPv4-mapped one.
+ */
+
+void ngx_tunnel_ip(u_char *ip, int family, void *addr);
 
 /* a copy without the room that the text does not take; NULL: no memory */
 
