@@ -8,9 +8,9 @@
 #include "ngx_stream_connect_tunnel_module.h"
 
 
-/* as nginx has it in http */
+/* what a client sends where nothing is expected is read so much at a time */
 
-#define NGX_STREAM_CLIENT_CLOSED  499
+#define NGX_STREAM_CONTROL_BUFFER  512
 
 
 static ngx_int_t ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
@@ -19,8 +19,11 @@ static void ngx_stream_connect_tunnel_check_client(ngx_event_t *rev);
 static void ngx_stream_connect_tunnel_connected(ngx_tunnel_session_t *ts);
 static void ngx_stream_connect_tunnel_process(ngx_event_t *ev);
 static void ngx_stream_connect_tunnel_empty_handler(ngx_event_t *ev);
+static void ngx_stream_connect_tunnel_control(ngx_event_t *rev);
 static void ngx_stream_connect_tunnel_ended(ngx_tunnel_session_t *ts);
 static void ngx_stream_connect_tunnel_cleanup(void *data);
+static u_char *ngx_stream_connect_tunnel_log_error(ngx_log_t *log, u_char *buf,
+    size_t len);
 
 static ngx_int_t ngx_stream_connect_tunnel_variable(ngx_stream_session_t *s,
     ngx_stream_variable_value_t *v, uintptr_t data);
@@ -51,6 +54,13 @@ static ngx_command_t  ngx_stream_connect_tunnel_commands[] = {
                         NGX_STREAM_SRV_CONF_OFFSET,
                         ngx_stream_connect_tunnel_srv_conf_t,
                         (void *) &ngx_stream_connect_tunnel_layer),
+
+    { ngx_string("tunnel_anonymous_log"),
+      NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_STREAM_SRV_CONF_OFFSET,
+      offsetof(ngx_stream_connect_tunnel_srv_conf_t, anonymous),
+      NULL },
 
       ngx_null_command
 };
@@ -85,7 +95,8 @@ ngx_module_t  ngx_stream_connect_tunnel_module = {
 
 
 ngx_tunnel_session_t *
-ngx_stream_connect_tunnel_create(ngx_stream_session_t *s)
+ngx_stream_connect_tunnel_create(ngx_stream_session_t *s,
+    ngx_stream_tunnel_pt handler)
 {
     ngx_connection_t                       *c;
     ngx_pool_cleanup_t                     *cln;
@@ -114,7 +125,13 @@ ngx_stream_connect_tunnel_create(ngx_stream_session_t *s)
 
     cln->handler = ngx_stream_connect_tunnel_cleanup;
 
+    ctx->handler = handler;
+
     ngx_stream_set_ctx(s, ctx, ngx_stream_connect_tunnel_module);
+
+    if (ctscf->anonymous) {
+        c->log->handler = ngx_stream_connect_tunnel_log_error;
+    }
 
     ts = &ctx->session;
 
@@ -163,7 +180,7 @@ ngx_stream_connect_tunnel_upstream(ngx_stream_session_t *s, ngx_str_t *name)
 
 void
 ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
-    ngx_stream_upstream_srv_conf_t *uscf, ngx_stream_tunnel_pt handler)
+    ngx_stream_upstream_srv_conf_t *uscf)
 {
     ngx_int_t                         rc;
     ngx_connection_t                 *c;
@@ -172,14 +189,12 @@ ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
 
     c = s->connection;
     ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
-    ctx->handler = handler;
-
     ts = &ctx->session;
 
     if (c->type != SOCK_STREAM) {
         ngx_str_set(&ts->what, "a tunnel needs TCP");
         ngx_tunnel_session_fail(ts, NGX_TUNNEL_INTERNAL);
-        handler(s, NGX_TUNNEL_INTERNAL);
+        ctx->handler(s, NGX_TUNNEL_INTERNAL);
         return;
     }
 
@@ -188,7 +203,7 @@ ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
 
         if (ngx_stream_connect_tunnel_balancer(s, ts, uscf) != NGX_OK) {
             ngx_tunnel_session_fail(ts, NGX_TUNNEL_INTERNAL);
-            handler(s, NGX_TUNNEL_INTERNAL);
+            ctx->handler(s, NGX_TUNNEL_INTERNAL);
             return;
         }
     }
@@ -196,7 +211,7 @@ ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
     rc = ngx_tunnel_session_open(ts);
 
     if (rc != NGX_AGAIN) {
-        handler(s, rc);
+        ctx->handler(s, rc);
         return;
     }
 
@@ -321,6 +336,16 @@ ngx_stream_connect_tunnel_relay(ngx_stream_session_t *s)
     c->read->handler = ngx_stream_connect_tunnel_process;
     c->write->handler = ngx_stream_connect_tunnel_process;
 
+    if (ctx->session.udp) {
+
+        /* the client's connection only tells how long it wants the tunnel */
+
+        c->read->handler = ngx_stream_connect_tunnel_control;
+        c->write->handler = ngx_stream_connect_tunnel_empty_handler;
+
+        ngx_post_event(c->read, &ngx_posted_events);
+    }
+
     ngx_tunnel_relay(ctx->session.relay);
 }
 
@@ -343,6 +368,46 @@ ngx_stream_connect_tunnel_process(ngx_event_t *ev)
     ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
 
     ngx_tunnel_relay_process(ctx->session.relay);
+}
+
+
+static void
+ngx_stream_connect_tunnel_control(ngx_event_t *rev)
+{
+    u_char                            buf[NGX_STREAM_CONTROL_BUFFER];
+    ssize_t                           n;
+    ngx_connection_t                 *c;
+    ngx_stream_session_t             *s;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    c = rev->data;
+    s = c->data;
+
+    if (c->close) {
+        ngx_stream_connect_tunnel_finalize(s, NGX_STREAM_OK);
+        return;
+    }
+
+    n = c->recv(c, buf, NGX_STREAM_CONTROL_BUFFER);
+
+    if (n > 0) {
+
+        /* whatever it is, nobody wants it */
+
+        ngx_post_event(rev, &ngx_posted_next_events);
+        return;
+    }
+
+    if (n == NGX_AGAIN && ngx_handle_read_event(rev, 0) == NGX_OK) {
+        return;
+    }
+
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+
+    ngx_tunnel_relay_abort(ctx->session.relay, n ? NGX_TUNNEL_CLIENT_RESET
+                                                 : NGX_TUNNEL_CLIENT_CLOSED);
+
+    ngx_stream_connect_tunnel_finalize(s, NGX_STREAM_OK);
 }
 
 
@@ -379,6 +444,29 @@ ngx_stream_connect_tunnel_cleanup(void *data)
     ngx_stream_connect_tunnel_ctx_t  *ctx = data;
 
     ngx_tunnel_session_close(&ctx->session);
+}
+
+
+/* as nginx's, without the client */
+
+static u_char *
+ngx_stream_connect_tunnel_log_error(ngx_log_t *log, u_char *buf, size_t len)
+{
+    u_char                *p;
+    ngx_stream_session_t  *s;
+
+    p = buf;
+
+    if (log->action) {
+        p = ngx_snprintf(buf, len, " while %s", log->action);
+        len -= p - buf;
+        buf = p;
+    }
+
+    s = log->data;
+
+    return ngx_snprintf(p, len, ", server: %V",
+                        &s->connection->listening->addr_text);
 }
 
 
@@ -493,6 +581,8 @@ ngx_stream_connect_tunnel_create_srv_conf(ngx_conf_t *cf)
         return NULL;
     }
 
+    ctscf->anonymous = NGX_CONF_UNSET;
+
     ngx_tunnel_conf_create(&ctscf->tunnel);
 
     return ctscf;
@@ -514,6 +604,8 @@ ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf, void *parent,
     {
         return NGX_CONF_ERROR;
     }
+
+    ngx_conf_merge_value(conf->anonymous, prev->anonymous, 0);
 
     if (!conf->enabled) {
         return NGX_CONF_OK;

@@ -19,6 +19,11 @@
 #pragma GCC visibility push(hidden)
 
 
+/* of a client that leaves before there is a tunnel, as nginx's http has it */
+
+#define NGX_STREAM_CLIENT_CLOSED  499
+
+
 typedef struct {
     ngx_uint_t                    enabled;   /* a server has a front end */
     ngx_tunnel_main_t             main;
@@ -28,11 +33,12 @@ typedef struct {
 typedef struct {
     ngx_uint_t                    enabled;   /* has a front end */
     ngx_uint_t                    resolve;   /* whose targets may be names */
+    ngx_flag_t                    anonymous; /* log */
     ngx_tunnel_conf_t             tunnel;
 } ngx_stream_connect_tunnel_srv_conf_t;
 
 
-/* called with the result of an attempt */
+/* called with the result of an attempt, once */
 
 typedef void (*ngx_stream_tunnel_pt)(ngx_stream_session_t *s,
     ngx_tunnel_result_e result);
@@ -56,11 +62,13 @@ void ngx_stream_connect_tunnel_enable(ngx_conf_t *cf, ngx_uint_t resolve);
 
 /*
  * Creates the tunnel session of a client, whose target and asked are then the
- * caller's to set.  Returns NULL if there is no memory.
+ * caller's to set.  The handler is called when an attempt that is under way
+ * has come to its result; it is for it to relay or to finalize.  Returns NULL
+ * if there is no memory.
  */
 
 ngx_tunnel_session_t *ngx_stream_connect_tunnel_create(
-    ngx_stream_session_t *s);
+    ngx_stream_session_t *s, ngx_stream_tunnel_pt handler);
 
 /* the upstream group of that name, or NULL */
 
@@ -69,12 +77,11 @@ ngx_stream_upstream_srv_conf_t *ngx_stream_connect_tunnel_upstream(
 
 /*
  * Opens the tunnel, to the session's target or, if that is not NULL, to a
- * server of the upstream, and calls the handler, maybe before it returns; it
- * is for the handler to relay or to finalize.
+ * server of the upstream; the handler may be called before it returns.
  */
 
 void ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
-    ngx_stream_upstream_srv_conf_t *uscf, ngx_stream_tunnel_pt handler);
+    ngx_stream_upstream_srv_conf_t *uscf);
 
 /* sends what the client has sent already, and relays */
 

@@ -82,7 +82,7 @@ ngx_stream_passthrough_handler(ngx_stream_session_t *s)
     ngx_stream_upstream_srv_conf_t     *uscf;
     ngx_stream_passthrough_srv_conf_t  *pscf;
 
-    ts = ngx_stream_connect_tunnel_create(s);
+    ts = ngx_stream_connect_tunnel_create(s, ngx_stream_passthrough_connected);
     if (ts == NULL) {
         ngx_stream_finalize_session(s, NGX_STREAM_INTERNAL_SERVER_ERROR);
         return;
@@ -105,7 +105,7 @@ ngx_stream_passthrough_handler(ngx_stream_session_t *s)
         }
     }
 
-    ngx_stream_connect_tunnel_open(s, uscf, ngx_stream_passthrough_connected);
+    ngx_stream_connect_tunnel_open(s, uscf);
 }
 
 

@@ -43,6 +43,10 @@ typedef enum {
     NGX_TUNNEL_CLIENT_LIMIT,
     NGX_TUNNEL_MACHINE_LIMIT,
     NGX_TUNNEL_INTERNAL,
+    NGX_TUNNEL_BAD_COMMAND,
+    NGX_TUNNEL_BAD_ADDRESS,
+    NGX_TUNNEL_AUTH_FAILED,
+    NGX_TUNNEL_HANDSHAKE_TIMEOUT,
     NGX_TUNNEL_NO_RESULT
 } ngx_tunnel_result_e;
 
@@ -70,6 +74,8 @@ typedef enum {
 typedef struct {
     ngx_str_t    token;          /* $tunnel_result */
     ngx_uint_t   status;         /* HTTP status */
+    ngx_uint_t   socks5;         /* reply code, RFC 1928 6 */
+    ngx_uint_t   socks4;         /* and that of SOCKS4 */
     ngx_uint_t   level;          /* of the error log */
     ngx_str_t    error;          /* Proxy-Status error type, RFC 9209 */
 } ngx_tunnel_result_t;

@@ -52,7 +52,6 @@ static void ngx_tunnel_connect_timer_handler(ngx_event_t *ev);
 static void ngx_tunnel_connect_timer(ngx_tunnel_connect_t *cn);
 static void ngx_tunnel_connect_win(ngx_tunnel_connect_t *cn,
     ngx_tunnel_attempt_t *at);
-static void ngx_tunnel_connect_won_handler(ngx_event_t *ev);
 static void ngx_tunnel_connect_close(ngx_tunnel_connect_t *cn,
     ngx_tunnel_attempt_t *at);
 static ngx_tunnel_result_e ngx_tunnel_connect_error(ngx_err_t err);
@@ -78,6 +77,10 @@ static ngx_uint_t  ngx_tunnel_connect_rank[] = {
     0,                                   /* client_limit */
     6,                                   /* machine_limit */
     5,                                   /* internal */
+    0,                                   /* unsupported_command */
+    0,                                   /* unsupported_address */
+    0,                                   /* auth_failed */
+    0,                                   /* handshake_timeout */
     0
 };
 
@@ -692,18 +695,12 @@ static ngx_int_t
 ngx_tunnel_connect_allowed(ngx_tunnel_connect_t *cn, struct sockaddr *sa,
     ngx_str_t *name)
 {
-    ngx_int_t  rc;
     ngx_str_t  what;
 
-    rc = ngx_tunnel_rules_check_address(cn->rules, sa, cn->trusted, cn->own,
-                                        &what);
-    if (rc == NGX_OK) {
-        return NGX_OK;
-    }
-
-    if (rc == NGX_DECLINED && cn->rules->dry_run) {
-        ngx_log_error(NGX_LOG_WARN, cn->log, 0,
-                      "address %V would be denied by \"%V\"", name, &what);
+    if (ngx_tunnel_rules_allow_address(cn->rules, sa, name, cn->trusted,
+                                       cn->own, cn->log, &what)
+        == NGX_OK)
+    {
         return NGX_OK;
     }
 
@@ -728,9 +725,7 @@ ngx_tunnel_connect_peer(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
     ngx_connection_t     *c;
     ngx_tunnel_result_e   result;
 
-    if (ngx_cycle->free_connection_n == 0
-        && ngx_cycle->reusable_connections_n == 0)
-    {
+    if (!ngx_tunnel_socket_available()) {
         if (ngx_tunnel_connect_failed(cn, NGX_TUNNEL_MACHINE_LIMIT, 0,
                                       at->peer.name))
         {
@@ -919,8 +914,8 @@ ngx_tunnel_connect_win(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
 
     c = at->peer.connection;
 
-    c->read->handler = ngx_tunnel_connect_won_handler;
-    c->write->handler = ngx_tunnel_connect_won_handler;
+    c->read->handler = ngx_tunnel_socket_note;
+    c->write->handler = ngx_tunnel_socket_note;
 
     c->log = cn->log;
     c->read->log = cn->log;
@@ -932,18 +927,6 @@ ngx_tunnel_connect_win(ngx_tunnel_connect_t *cn, ngx_tunnel_attempt_t *at)
     cn->connect_time = ngx_current_msec - cn->start;
 
     at->peer.connection = NULL;
-}
-
-
-/* until there is a relay, events are only noted, in their flags */
-
-static void
-ngx_tunnel_connect_won_handler(ngx_event_t *ev)
-{
-    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && ev->active) {
-        (void) ngx_del_event(ev, ev->write ? NGX_WRITE_EVENT : NGX_READ_EVENT,
-                             0);
-    }
 }
 
 

@@ -251,6 +251,103 @@ ngx_tunnel_socket_failed(ngx_tunnel_end_t *e)
 }
 
 
+ngx_connection_t *
+ngx_tunnel_socket_connection(ngx_socket_t fd, int type, ngx_log_t *log)
+{
+    ngx_err_t          err;
+    ngx_connection_t  *c;
+
+    if (!ngx_tunnel_socket_available()) {
+        err = 0;
+        goto failed;
+    }
+
+    if (ngx_nonblocking(fd) == -1) {
+        err = ngx_socket_errno;
+        goto failed;
+    }
+
+    c = ngx_get_connection(fd, log);
+    if (c == NULL) {
+        err = 0;
+        goto failed;
+    }
+
+    c->type = type;
+    c->log_error = NGX_ERROR_INFO;
+    c->start_time = ngx_current_msec;
+    c->number = ngx_atomic_fetch_add(ngx_connection_counter, 1);
+
+    c->recv = ngx_recv;
+    c->send = ngx_send;
+
+    c->read->log = log;
+    c->write->log = log;
+    c->write->ready = 1;
+
+    return c;
+
+failed:
+
+    (void) ngx_close_socket(fd);
+
+    ngx_set_socket_errno(err);
+
+    return NULL;
+}
+
+
+ngx_uint_t
+ngx_tunnel_socket_available(void)
+{
+    return ngx_cycle->free_connection_n || ngx_cycle->reusable_connections_n;
+}
+
+
+in_port_t
+ngx_tunnel_socket_ip(u_char *ip, struct sockaddr *sa)
+{
+    struct sockaddr_in   *sin;
+#if (NGX_HAVE_INET6)
+    struct sockaddr_in6  *sin6;
+#endif
+
+    switch (sa->sa_family) {
+
+    case AF_INET:
+        sin = (struct sockaddr_in *) sa;
+        ngx_tunnel_ip(ip, AF_INET, &sin->sin_addr);
+
+        return ntohs(sin->sin_port);
+
+#if (NGX_HAVE_INET6)
+
+    case AF_INET6:
+        sin6 = (struct sockaddr_in6 *) sa;
+        ngx_tunnel_ip(ip, AF_INET6, &sin6->sin6_addr);
+
+        return ntohs(sin6->sin6_port);
+
+#endif
+
+    default: /* AF_UNIX */
+        ngx_memzero(ip, NGX_TUNNEL_IP_LEN);
+
+        return 0;
+    }
+}
+
+
+void
+ngx_tunnel_socket_note(ngx_event_t *ev)
+{
+    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && ev->active) {
+        (void) ngx_del_event(ev, ev->write ? NGX_WRITE_EVENT : NGX_READ_EVENT,
+                             0);
+    }
+}
+
+
 ngx_err_t
 ngx_tunnel_socket_error(ngx_connection_t *c)
 {

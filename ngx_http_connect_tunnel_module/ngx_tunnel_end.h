@@ -9,6 +9,7 @@
 
 
 #include "ngx_tunnel_rate.h"
+#include "ngx_tunnel_target.h"
 #include "ngx_tunnel_worker.h"
 
 
@@ -58,6 +59,7 @@ extern const ngx_tunnel_end_ops_t  ngx_tunnel_end_socket;
 struct ngx_tunnel_end_s {
     ngx_connection_t             *connection;
     const ngx_tunnel_end_ops_t   *ops;
+    void                         *data;          /* of the ops */
 
     off_t                         received;      /* from this end */
     off_t                         sent;          /* to this end */
@@ -77,6 +79,7 @@ struct ngx_tunnel_end_s {
 
     size_t                        run;           /* bytes spliced in a row */
 
+    unsigned                      whole:1;       /* a read is a datagram */
     unsigned                      eof:1;         /* has ended its sending */
     unsigned                      shut:1;        /* eof is passed on */
     unsigned                      gone:1;        /* and cannot be sent to */
@@ -85,6 +88,27 @@ struct ngx_tunnel_end_s {
     unsigned                      full:1;        /* the last read was */
 };
 
+
+/*
+ * Makes a connection of a socket of a type, which is closed if that fails; the
+ * caller sets the handlers of its events, which are not asked for yet.
+ * Returns NULL after an error, which is set, or 0 if there are too many.
+ */
+
+ngx_connection_t *ngx_tunnel_socket_connection(ngx_socket_t fd, int type,
+    ngx_log_t *log);
+
+/* whether there can be one; nginx would log an alert if not */
+
+ngx_uint_t ngx_tunnel_socket_available(void);
+
+/* the address of an IP socket, see ngx_tunnel_ip(), and its port or 0 */
+
+in_port_t ngx_tunnel_socket_ip(u_char *ip, struct sockaddr *sa);
+
+/* a handler for events that are only noted, in their flags, for later */
+
+void ngx_tunnel_socket_note(ngx_event_t *ev);
 
 /* the error that a socket has and has not told of yet, or 0; once */
 

@@ -679,9 +679,13 @@ ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     {
         size = ngx_min(allowed, (off_t) relay->policy->buffer_size);
 
+        if (from->whole) {
+            size = relay->worker->size;
+        }
+
         n = from->ops->recv(from, relay->worker->scratch, size ? size : 1);
 
-        if (n > 0 && size == 0) {
+        if (n > 0 && (n > from->left || n > relay->left)) {
             relay->ending = NGX_TUNNEL_MAX_PAYLOAD;
             return NGX_TUNNEL_NO_REASON;
         }

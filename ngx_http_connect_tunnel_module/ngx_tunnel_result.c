@@ -9,49 +9,61 @@
 
 static const ngx_tunnel_result_t  ngx_tunnel_results[] = {
 
-    { ngx_string("ok"), 200, NGX_LOG_INFO,
+    { ngx_string("ok"), 200, 0, 90, NGX_LOG_INFO,
       ngx_null_string },
 
-    { ngx_string("bad_request"), 400, NGX_LOG_INFO,
+    { ngx_string("bad_request"), 400, 1, 91, NGX_LOG_INFO,
       ngx_string("http_request_error") },
 
-    { ngx_string("bad_version"), 505, NGX_LOG_INFO,
+    { ngx_string("bad_version"), 505, 1, 91, NGX_LOG_INFO,
       ngx_string("http_request_error") },
 
-    { ngx_string("too_early"), 425, NGX_LOG_INFO,
+    { ngx_string("too_early"), 425, 1, 91, NGX_LOG_INFO,
       ngx_string("http_request_error") },
 
-    { ngx_string("denied_name"), 403, NGX_LOG_ERR,
+    { ngx_string("denied_name"), 403, 2, 91, NGX_LOG_ERR,
       ngx_string("http_request_denied") },
 
-    { ngx_string("denied_address"), 403, NGX_LOG_ERR,
+    { ngx_string("denied_address"), 403, 2, 91, NGX_LOG_ERR,
       ngx_string("destination_ip_prohibited") },
 
-    { ngx_string("resolve_failed"), 502, NGX_LOG_ERR,
+    { ngx_string("resolve_failed"), 502, 4, 91, NGX_LOG_ERR,
       ngx_string("dns_error") },
 
-    { ngx_string("resolve_timeout"), 504, NGX_LOG_ERR,
+    { ngx_string("resolve_timeout"), 504, 4, 91, NGX_LOG_ERR,
       ngx_string("dns_timeout") },
 
-    { ngx_string("refused"), 502, NGX_LOG_ERR,
+    { ngx_string("refused"), 502, 5, 91, NGX_LOG_ERR,
       ngx_string("connection_refused") },
 
-    { ngx_string("unreachable"), 502, NGX_LOG_ERR,
+    { ngx_string("unreachable"), 502, 4, 91, NGX_LOG_ERR,
       ngx_string("destination_ip_unroutable") },
 
-    { ngx_string("connect_timeout"), 504, NGX_LOG_ERR,
+    { ngx_string("connect_timeout"), 504, 4, 91, NGX_LOG_ERR,
       ngx_string("connection_timeout") },
 
-    { ngx_string("client_limit"), 429, NGX_LOG_ERR,
+    { ngx_string("client_limit"), 429, 2, 91, NGX_LOG_ERR,
       ngx_string("connection_limit_reached") },
 
-    { ngx_string("machine_limit"), 503, NGX_LOG_ERR,
+    { ngx_string("machine_limit"), 503, 1, 91, NGX_LOG_ERR,
       ngx_string("connection_limit_reached") },
 
-    { ngx_string("internal"), 500, NGX_LOG_ERR,
+    { ngx_string("internal"), 500, 1, 91, NGX_LOG_ERR,
       ngx_string("proxy_internal_error") },
 
-    { ngx_null_string, 500, NGX_LOG_ERR,
+    { ngx_string("unsupported_command"), 501, 7, 91, NGX_LOG_INFO,
+      ngx_null_string },
+
+    { ngx_string("unsupported_address"), 501, 8, 91, NGX_LOG_INFO,
+      ngx_null_string },
+
+    { ngx_string("auth_failed"), 407, 2, 93, NGX_LOG_ERR,
+      ngx_null_string },
+
+    { ngx_string("handshake_timeout"), 408, 1, 91, NGX_LOG_INFO,
+      ngx_null_string },
+
+    { ngx_null_string, 500, 1, 91, NGX_LOG_ERR,
       ngx_null_string }
 };
 

@@ -1049,6 +1049,45 @@ ngx_tunnel_rules_bits(const u_char *a, const u_char *b, ngx_uint_t bits)
 }
 
 
+ngx_int_t
+ngx_tunnel_rules_allow_target(ngx_tunnel_rules_t *rules,
+    ngx_tunnel_target_t *t, ngx_uint_t trusted, ngx_log_t *log,
+    ngx_str_t *what)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_tunnel_rules_check_target(rules, t, trusted, log, what);
+
+    if (rc == NGX_DECLINED && rules->dry_run) {
+        ngx_log_error(NGX_LOG_WARN, log, 0,
+                      "target \"%V\" would be denied by \"%V\"",
+                      &t->text, what);
+        return NGX_OK;
+    }
+
+    return (rc == NGX_OK) ? NGX_OK : NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_tunnel_rules_allow_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
+    ngx_str_t *name, ngx_uint_t trusted, ngx_array_t *own, ngx_log_t *log,
+    ngx_str_t *what)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_tunnel_rules_check_address(rules, sa, trusted, own, what);
+
+    if (rc == NGX_DECLINED && rules->dry_run) {
+        ngx_log_error(NGX_LOG_WARN, log, 0,
+                      "address %V would be denied by \"%V\"", name, what);
+        return NGX_OK;
+    }
+
+    return (rc == NGX_OK) ? NGX_OK : NGX_DECLINED;
+}
+
+
 ngx_array_t *
 ngx_tunnel_rules_own_addresses(ngx_cycle_t *cycle, ngx_pool_t *pool)
 {

@@ -48,7 +48,7 @@ char *ngx_tunnel_rules_address_slot(ngx_conf_t *cf, ngx_command_t *cmd,
 /*
  * Each returns NGX_OK, NGX_DECLINED if a rule that is set denies, or NGX_ABORT
  * if a default does; what is then set to a text that names the rule and stays
- * as long as the configuration.  Dry run lets pass what NGX_DECLINED says.
+ * as long as the configuration.
  *
  * A target that the configuration spells out is "trusted": the defaults
  * (port 443 of public addresses only) do not bind it, rules that are set do.
@@ -60,6 +60,19 @@ ngx_int_t ngx_tunnel_rules_check_target(ngx_tunnel_rules_t *rules,
 ngx_int_t ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules,
     struct sockaddr *sa, ngx_uint_t trusted, ngx_array_t *own,
     ngx_str_t *what);
+
+/*
+ * The same for what is asked in earnest: NGX_OK or NGX_DECLINED.  Dry run lets
+ * pass what a rule that is set denies, and logs that.  name is the address as
+ * the log is to have it.
+ */
+
+ngx_int_t ngx_tunnel_rules_allow_target(ngx_tunnel_rules_t *rules,
+    ngx_tunnel_target_t *t, ngx_uint_t trusted, ngx_log_t *log,
+    ngx_str_t *what);
+ngx_int_t ngx_tunnel_rules_allow_address(ngx_tunnel_rules_t *rules,
+    struct sockaddr *sa, ngx_str_t *name, ngx_uint_t trusted, ngx_array_t *own,
+    ngx_log_t *log, ngx_str_t *what);
 
 
 /*

@@ -35,8 +35,6 @@ static void ngx_tunnel_session_release(ngx_tunnel_session_t *s);
 static ngx_tunnel_result_e ngx_tunnel_session_check(ngx_tunnel_session_t *s);
 static ngx_tunnel_result_e ngx_tunnel_session_policy(ngx_tunnel_session_t *s);
 static ngx_int_t ngx_tunnel_session_connect(ngx_tunnel_session_t *s);
-static ngx_tunnel_result_e ngx_tunnel_session_settle(ngx_tunnel_session_t *s,
-    ngx_tunnel_result_e result);
 static void ngx_tunnel_session_connected(ngx_tunnel_connect_t *cn,
     ngx_tunnel_result_e result);
 static void ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay,
@@ -149,6 +147,7 @@ ngx_tunnel_session_reset(ngx_tunnel_session_t *s)
 
     ngx_str_null(&s->what);
     ngx_str_null(&s->address);
+    s->err = 0;
 }
 
 
@@ -174,6 +173,11 @@ ngx_tunnel_session_release(ngx_tunnel_session_t *s)
         ngx_close_connection(c);
     }
 
+    if (s->udp) {
+        ngx_tunnel_udp_close(s->udp);
+        s->udp = NULL;
+    }
+
     if (s->taken) {
         s->taken = 0;
         s->balancer->free(s->balancer, s->balancer->data, 0);
@@ -186,11 +190,7 @@ ngx_tunnel_session_open(ngx_tunnel_session_t *s)
 {
     ngx_int_t  rc;
 
-    rc = ngx_tunnel_session_check(s);
-
-    if (rc == NGX_TUNNEL_OK) {
-        rc = ngx_tunnel_session_policy(s);
-    }
+    rc = ngx_tunnel_session_admit(s);
 
     if (rc == NGX_TUNNEL_OK) {
         rc = ngx_tunnel_session_connect(s);
@@ -204,10 +204,20 @@ ngx_tunnel_session_open(ngx_tunnel_session_t *s)
 }
 
 
+ngx_tunnel_result_e
+ngx_tunnel_session_admit(ngx_tunnel_session_t *s)
+{
+    ngx_tunnel_result_e  result;
+
+    result = ngx_tunnel_session_check(s);
+
+    return (result == NGX_TUNNEL_OK) ? ngx_tunnel_session_policy(s) : result;
+}
+
+
 static ngx_tunnel_result_e
 ngx_tunnel_session_check(ngx_tunnel_session_t *s)
 {
-    ngx_int_t  rc;
     ngx_str_t  what;
 
     if (s->target == NULL) {
@@ -217,22 +227,15 @@ ngx_tunnel_session_check(ngx_tunnel_session_t *s)
         return NGX_TUNNEL_OK;
     }
 
-    rc = ngx_tunnel_rules_check_target(&s->conf->rules, s->target, s->trusted,
-                                       s->log, &what);
-    if (rc == NGX_OK) {
-        return NGX_TUNNEL_OK;
+    if (ngx_tunnel_rules_allow_target(&s->conf->rules, s->target, s->trusted,
+                                      s->log, &what)
+        != NGX_OK)
+    {
+        s->what = what;
+        return NGX_TUNNEL_DENIED_NAME;
     }
 
-    if (rc == NGX_DECLINED && s->conf->rules.dry_run) {
-        ngx_log_error(NGX_LOG_WARN, s->log, 0,
-                      "target \"%V\" would be denied by \"%V\"",
-                      &s->target->text, &what);
-        return NGX_TUNNEL_OK;
-    }
-
-    s->what = what;
-
-    return NGX_TUNNEL_DENIED_NAME;
+    return NGX_TUNNEL_OK;
 }
 
 
@@ -271,7 +274,6 @@ static ngx_int_t
 ngx_tunnel_session_connect(ngx_tunnel_session_t *s)
 {
     ngx_pool_t            *pool;
-    ngx_tunnel_bind_t     *bind;
     ngx_tunnel_connect_t  *cn;
 
     pool = ngx_create_pool(NGX_TUNNEL_CONNECT_POOL, s->log);
@@ -300,31 +302,71 @@ ngx_tunnel_session_connect(ngx_tunnel_session_t *s)
     cn->resolve_time = (ngx_msec_t) -1;
     cn->connect_time = (ngx_msec_t) -1;
 
-    if (s->resolver->connections.nelts) {
-        cn->resolver = s->resolver;
+    cn->resolver = ngx_tunnel_session_resolver(s, &cn->system);
 
-    } else if (s->main->system) {
-        cn->system = s->main->system;
-        cn->resolver = s->main->system->resolver;
+    if (ngx_tunnel_session_bind(s, pool, &cn->local) != NGX_OK) {
+        ngx_str_set(&cn->what, "invalid \"target_bind\" address");
+        return NGX_TUNNEL_INTERNAL;
     }
 
-    bind = s->conf->connect.bind;
-
-    if (bind) {
-        cn->transparent = bind->transparent;
-
-        if (ngx_tunnel_bind_eval(bind, s->layer, s->data, pool, s->log,
-                                 &cn->local)
-            != NGX_OK)
-        {
-            ngx_str_set(&cn->what, "invalid \"target_bind\" address");
-            return NGX_TUNNEL_INTERNAL;
-        }
-    }
+    cn->transparent = s->conf->connect.bind
+                      && s->conf->connect.bind->transparent;
 
     s->log->action = "connecting to target";
 
     return ngx_tunnel_connect(cn);
+}
+
+
+ngx_connection_t *
+ngx_tunnel_session_socket(ngx_tunnel_session_t *s, ngx_socket_t fd, int type)
+{
+    ngx_connection_t  *c;
+
+    c = ngx_tunnel_socket_connection(fd, type, s->log);
+
+    if (c == NULL) {
+        s->err = ngx_socket_errno;
+
+        if (s->err == 0) {
+            ngx_str_set(&s->what, "worker_connections are not enough");
+        }
+    }
+
+    return c;
+}
+
+
+ngx_resolver_t *
+ngx_tunnel_session_resolver(ngx_tunnel_session_t *s,
+    ngx_tunnel_system_t **system)
+{
+    *system = NULL;
+
+    if (s->resolver->connections.nelts) {
+        return s->resolver;
+    }
+
+    *system = s->main->system;
+
+    return *system ? (*system)->resolver : NULL;
+}
+
+
+ngx_int_t
+ngx_tunnel_session_bind(ngx_tunnel_session_t *s, ngx_pool_t *pool,
+    ngx_addr_t **addr)
+{
+    ngx_tunnel_bind_t  *bind;
+
+    bind = s->conf->connect.bind;
+
+    if (bind == NULL) {
+        *addr = NULL;
+        return NGX_OK;
+    }
+
+    return ngx_tunnel_bind_eval(bind, s->layer, s->data, pool, s->log, addr);
 }
 
 
@@ -344,7 +386,7 @@ ngx_tunnel_session_connected(ngx_tunnel_connect_t *cn,
 
 /* takes over what the connector has come to, and lets it go */
 
-static ngx_tunnel_result_e
+ngx_tunnel_result_e
 ngx_tunnel_session_settle(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
 {
     ngx_tunnel_connect_t  *cn;
@@ -356,6 +398,7 @@ ngx_tunnel_session_settle(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
         s->connect_time = cn->connect_time;
 
         s->connection = cn->connection;
+        s->err = cn->err;
 
         s->taken = cn->taken;
         cn->taken = 0;
@@ -409,10 +452,41 @@ ngx_tunnel_session_fail(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
         what = &cn->what;
     }
 
-    ngx_log_error(res->level, s->log, cn ? cn->err : 0,
+    if (target->len == 0) {
+        ngx_log_error(res->level, s->log, s->err, "tunnel failed: %V%s%V",
+                      &res->token, what->len ? ", " : "", what);
+        return;
+    }
+
+    ngx_log_error(res->level, s->log, s->err,
                   "tunnel to \"%V\" failed: %V%s%V%s%V",
                   target, &res->token, failed.len ? ", address " : "", &failed,
                   what->len ? ", " : "", what);
+}
+
+
+ngx_int_t
+ngx_tunnel_session_local(ngx_tunnel_session_t *s, ngx_sockaddr_t *sa)
+{
+    socklen_t          socklen;
+    ngx_connection_t  *c;
+
+    c = s->udp ? ngx_tunnel_udp_connection(s->udp) : s->connection;
+    socklen = sizeof(ngx_sockaddr_t);
+
+    return getsockname(c->fd, &sa->sockaddr, &socklen) ? NGX_ERROR : NGX_OK;
+}
+
+
+ngx_int_t
+ngx_tunnel_session_remote(ngx_tunnel_session_t *s, ngx_sockaddr_t *sa)
+{
+    socklen_t  socklen;
+
+    socklen = sizeof(ngx_sockaddr_t);
+
+    return getpeername(s->connection->fd, &sa->sockaddr, &socklen) ? NGX_ERROR
+                                                                   : NGX_OK;
 }
 
 
@@ -439,7 +513,10 @@ ngx_tunnel_session_prepare(ngx_tunnel_session_t *s, ngx_connection_t *c,
     relay->handler = ngx_tunnel_session_ended;
     relay->data = s;
 
-    if (early) {
+    if (s->udp) {
+        ngx_tunnel_udp_relay(s->udp, relay);
+
+    } else if (early) {
         relay->client.pos = early->pos;
         relay->client.last = early->last;
         early->pos = early->last;

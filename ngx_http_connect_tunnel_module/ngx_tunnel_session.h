@@ -167,6 +167,7 @@ extern ngx_conf_bitmask_t  ngx_tunnel_next_upstream[];
 
 
 typedef struct ngx_tunnel_session_s  ngx_tunnel_session_t;
+typedef struct ngx_tunnel_udp_s  ngx_tunnel_udp_t;
 
 typedef void (*ngx_tunnel_session_pt)(ngx_tunnel_session_t *s);
 
@@ -201,6 +202,7 @@ struct ngx_tunnel_session_s {
 
     ngx_tunnel_result_e           result;
     ngx_str_t                     what;          /* is said of a failure */
+    ngx_err_t                     err;           /* of the failure, or 0 */
     ngx_str_t                     address;       /* that is connected */
     ngx_msec_t                    resolve_time;  /* -1: nothing resolved */
     ngx_msec_t                    connect_time;  /* -1: not connected */
@@ -212,6 +214,7 @@ struct ngx_tunnel_session_s {
     ngx_tunnel_usage_t           *usage;
     ngx_tunnel_connect_t         *connect;       /* while it is under way */
     ngx_connection_t             *connection;    /* until it is relayed */
+    ngx_tunnel_udp_t             *udp;           /* or NULL */
 
     unsigned                      trusted:1;     /* see the rules */
     unsigned                      taken:1;       /* a peer of the balancer */
@@ -234,6 +237,46 @@ void ngx_tunnel_session_reset(ngx_tunnel_session_t *s);
 
 ngx_int_t ngx_tunnel_session_open(ngx_tunnel_session_t *s);
 
+/*
+ * Instead of ngx_tunnel_session_open(), for a target that connects to us, one
+ * time within timeout, msec.  The rules are asked for the target before, and
+ * for the address that connects; if the target's own is not the unspecified
+ * one, that must be it.  Returns NGX_AGAIN if connected will be called, and s
+ * then listens on an address of the caller's at a port of the system's, or the
+ * result.
+ */
+
+ngx_int_t ngx_tunnel_session_listen(ngx_tunnel_session_t *s,
+    struct sockaddr *sa, socklen_t socklen, ngx_msec_t timeout);
+
+/* the buffers of a worker have to have room for a datagram, bytes */
+
+#define NGX_TUNNEL_DATAGRAM       65536
+
+/*
+ * Instead of ngx_tunnel_session_open(), for datagrams, in SOCKS5's wrapping,
+ * that a client exchanges with any targets that the rules allow.  They are
+ * taken at the address sa, and a port of the system's, from the client's
+ * address, and its port if that is not 0.  Returns the result.
+ */
+
+ngx_int_t ngx_tunnel_session_associate(ngx_tunnel_session_t *s,
+    struct sockaddr *sa, socklen_t socklen, struct sockaddr *client);
+
+/*
+ * Our own address as the peer of a tunnel sees it: of the connection to the
+ * target, or of the socket that listens, or that takes the client's datagrams.
+ * Valid before the relay; NGX_OK or NGX_ERROR.
+ */
+
+ngx_int_t ngx_tunnel_session_local(ngx_tunnel_session_t *s,
+    ngx_sockaddr_t *sa);
+
+/* and the address of the target that is connected */
+
+ngx_int_t ngx_tunnel_session_remote(ngx_tunnel_session_t *s,
+    ngx_sockaddr_t *sa);
+
 /* sets the result of a session that fails elsewhere, and logs it */
 
 void ngx_tunnel_session_fail(ngx_tunnel_session_t *s,
@@ -242,7 +285,8 @@ void ngx_tunnel_session_fail(ngx_tunnel_session_t *s,
 /*
  * Makes the relay of a connected session, for ngx_tunnel_relay() to start.
  * The client is a connection, which may be changed then, and has sent what is
- * in early, which may be NULL.  NGX_OK or NGX_ERROR.
+ * in early, which may be NULL; of datagrams it is not that one's but our own
+ * that the relay reads.  NGX_OK or NGX_ERROR.
  */
 
 ngx_int_t ngx_tunnel_session_prepare(ngx_tunnel_session_t *s,
@@ -255,6 +299,39 @@ ngx_int_t ngx_tunnel_session_prepare(ngx_tunnel_session_t *s,
  */
 
 void ngx_tunnel_session_close(ngx_tunnel_session_t *s);
+
+
+/*
+ * What the parts of the engine that open tunnels share.  admit asks the rules
+ * for the target, if there is one, and evaluates the policy; settle takes the
+ * result of an attempt, logs a failure, and returns it.
+ */
+
+ngx_tunnel_result_e ngx_tunnel_session_admit(ngx_tunnel_session_t *s);
+ngx_tunnel_result_e ngx_tunnel_session_settle(ngx_tunnel_session_t *s,
+    ngx_tunnel_result_e result);
+
+/* a connection of a socket, which is closed otherwise; NULL: machine_limit */
+
+ngx_connection_t *ngx_tunnel_session_socket(ngx_tunnel_session_t *s,
+    ngx_socket_t fd, int type);
+
+/* the resolver that there is for the session, and the hosts file or NULL */
+
+ngx_resolver_t *ngx_tunnel_session_resolver(ngx_tunnel_session_t *s,
+    ngx_tunnel_system_t **system);
+
+/* the address of target_bind, or NULL for none; NGX_OK or NGX_ERROR */
+
+ngx_int_t ngx_tunnel_session_bind(ngx_tunnel_session_t *s, ngx_pool_t *pool,
+    ngx_addr_t **addr);
+
+
+/* the part of a session that is for datagrams, see ngx_tunnel_udp.c */
+
+ngx_connection_t *ngx_tunnel_udp_connection(ngx_tunnel_udp_t *udp);
+void ngx_tunnel_udp_relay(ngx_tunnel_udp_t *udp, ngx_tunnel_relay_t *relay);
+void ngx_tunnel_udp_close(ngx_tunnel_udp_t *udp);
 
 
 typedef struct {
