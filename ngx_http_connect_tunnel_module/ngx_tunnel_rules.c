@@ -397,7 +397,7 @@ ngx_tunnel_rules_ports(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *ports,
     ngx_uint_t   first, end;
 
     if (ports->len == 1 && ports->data[0] == '*') {
-        pattern->first = 1;
+        pattern->first = 0;
         pattern->last = 65535;
         return NGX_CONF_OK;
     }
