@@ -253,7 +253,7 @@ ngx_tunnel_rules_pattern(ngx_conf_t *cf, ngx_str_t *value,
             return NGX_CONF_ERROR;
         }
 
-        pattern->first = 1;
+        pattern->first = 0;
         pattern->last = 65535;
 
         pattern->next = ps->any;
