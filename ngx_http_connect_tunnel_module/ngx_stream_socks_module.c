@@ -858,6 +858,10 @@ ngx_stream_socks_hashed(ngx_tunnel_auth_t *a, ngx_int_t rc)
 static ngx_int_t
 ngx_stream_socks_authenticated(ngx_stream_socks_t *sk, ngx_int_t rc)
 {
+    size_t                        len;
+    u_char                       *what;
+    ngx_stream_socks_srv_conf_t  *sscf;
+
     if (rc == NGX_OK) {
         sk->reply[0] = 1;
         sk->reply[1] = 0;
@@ -874,7 +878,22 @@ ngx_stream_socks_authenticated(ngx_stream_socks_t *sk, ngx_int_t rc)
         return ngx_stream_socks_fail(sk, NGX_TUNNEL_INTERNAL, sk->auth.what);
     }
 
-    (void) ngx_stream_socks_fail(sk, NGX_TUNNEL_AUTH_FAILED, sk->auth.what);
+    /* who it was is for the access log, if wanted */
+
+    sscf = ngx_stream_get_module_srv_conf(sk->session,
+                                          ngx_stream_socks_module);
+
+    len = ngx_strlen(sk->auth.what) + sizeof(" in \"\"") - 1
+          + sscf->auth->realm.len + 1;
+
+    what = ngx_pnalloc(sk->pool, len);
+
+    if (what) {
+        *ngx_snprintf(what, len - 1, "%s in \"%V\"", sk->auth.what,
+                      &sscf->auth->realm) = '\0';
+    }
+
+    (void) ngx_stream_socks_fail(sk, NGX_TUNNEL_AUTH_FAILED, (char *) what);
 
     return ngx_stream_socks_delay(sk);
 }
@@ -1098,6 +1117,8 @@ ngx_stream_socks_bind(ngx_stream_socks_t *sk)
 static ngx_int_t
 ngx_stream_socks_associate(ngx_stream_socks_t *sk)
 {
+    u_char                 ip[NGX_TUNNEL_IP_LEN], expected[NGX_TUNNEL_IP_LEN];
+    in_port_t              port;
     ngx_int_t              rc;
     socklen_t              socklen;
     ngx_sockaddr_t         sa, client;
@@ -1113,10 +1134,24 @@ ngx_stream_socks_associate(ngx_stream_socks_t *sk)
                                      "IP");
     }
 
-    /* the target is where the client will send from; its port is believed */
+    /*
+     * The target is where the client will send from, as it sees that, and with
+     * a translator of addresses between us that is not so
+     */
+
+    port = 0;
+
+    if (ts->target->family != AF_UNSPEC) {
+        ngx_tunnel_ip(expected, ts->target->family, &ts->target->addr);
+        (void) ngx_tunnel_socket_ip(ip, c->sockaddr);
+
+        if (ngx_memcmp(expected, ip, NGX_TUNNEL_IP_LEN) == 0) {
+            port = ts->target->port;
+        }
+    }
 
     ngx_memcpy(&client, c->sockaddr, c->socklen);
-    ngx_inet_set_port(&client.sockaddr, ts->target->port);
+    ngx_inet_set_port(&client.sockaddr, port);
 
     ts->target = NULL;
     ngx_str_set(&ts->asked, "UDP");

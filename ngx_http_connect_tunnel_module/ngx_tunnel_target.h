@@ -49,7 +49,8 @@ typedef struct {
 /*
  * Parses an authority in the form that CONNECT takes (RFC 9110 9.3.6, RFC
  * 9112 3.2.3): a host, a colon and a port, and nothing else; the port is not
- * 0.  Returns NULL and fills the target, or says in English what is wrong with the input.
+ * 0.  Returns NULL and fills the target, or says in English what is wrong with
+ * the input.
  */
 
 const char *ngx_tunnel_target_parse(ngx_tunnel_target_t *t, u_char *data,
