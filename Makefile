@@ -15,7 +15,7 @@ PROVE_FLAGS = -j2
 export PORT DESTDIR
 
 .DELETE_ON_ERROR:
-.PHONY: all run test test-sanitize unit bench install uninstall clean help FORCE
+.PHONY: all run test test-sanitize unit fuzz bench install uninstall clean help FORCE
 
 
 all: $(SO) $(STREAM)
@@ -46,6 +46,7 @@ run:
 test:
 	@scripts/packages test
 	@$(MAKE) -s --no-print-directory all unit
+	@t/fuzz/run 2
 	@docs/check /usr/sbin/nginx $(SO)
 	@scripts/test /usr/sbin/nginx $(SO) $(PROVE_FLAGS) $(T)
 
@@ -57,6 +58,10 @@ test-sanitize:
 
 unit: $(NGX)/objs/Makefile
 	@if [ -f t/unit/run ]; then sh t/unit/run; fi
+
+fuzz:
+	@scripts/packages build
+	@t/fuzz/run $(TIME) $(SEED)
 
 bench:
 	@scripts/packages bench || echo 'going on with what is installed'
@@ -78,6 +83,7 @@ help:
 	@echo 'make run            a proxy on 127.0.0.1:3128, until Ctrl-C [PORT=3128]'
 	@echo 'make test           all tests [T=t/one.t] [PROVE_FLAGS=-v]'
 	@echo 'make unit           the unit tests alone'
+	@echo 'make fuzz           fuzz the parsers, 10 seconds each [TIME=60 [SEED=2]]'
 	@echo 'make test-sanitize  all tests, with nginx built with ASan and UBSan'
 	@echo 'make bench          compare with other proxies, 15 minutes [ROUNDS=5]'
 	@echo '                    [WORKLOADS="rate bulk1"] [PROXIES="ours haproxy"]'

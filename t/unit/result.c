@@ -11,43 +11,52 @@ typedef struct {
     ngx_tunnel_result_e   result;
     const char           *token;
     ngx_uint_t            status;
+    ngx_uint_t            socks5;
+    ngx_uint_t            socks4;
     ngx_uint_t            level;
     const char           *error;
 } unit_result_t;
 
 
 static const unit_result_t  unit_result_cases[] = {
-    { NGX_TUNNEL_OK, "ok", 200, NGX_LOG_INFO, "" },
-    { NGX_TUNNEL_BAD_REQUEST, "bad_request", 400, NGX_LOG_INFO,
+    { NGX_TUNNEL_OK, "ok", 200, 0, 90, NGX_LOG_INFO, "" },
+    { NGX_TUNNEL_BAD_REQUEST, "bad_request", 400, 1, 91, NGX_LOG_INFO,
       "http_request_error" },
-    { NGX_TUNNEL_BAD_VERSION, "bad_version", 505, NGX_LOG_INFO,
+    { NGX_TUNNEL_BAD_VERSION, "bad_version", 505, 1, 91, NGX_LOG_INFO,
       "http_request_error" },
-    { NGX_TUNNEL_TOO_EARLY, "too_early", 425, NGX_LOG_INFO,
+    { NGX_TUNNEL_TOO_EARLY, "too_early", 425, 1, 91, NGX_LOG_INFO,
       "http_request_error" },
-    { NGX_TUNNEL_DENIED_NAME, "denied_name", 403, NGX_LOG_ERR,
+    { NGX_TUNNEL_DENIED_NAME, "denied_name", 403, 2, 91, NGX_LOG_ERR,
       "http_request_denied" },
-    { NGX_TUNNEL_DENIED_ADDRESS, "denied_address", 403, NGX_LOG_ERR,
+    { NGX_TUNNEL_DENIED_ADDRESS, "denied_address", 403, 2, 91, NGX_LOG_ERR,
       "destination_ip_prohibited" },
-    { NGX_TUNNEL_RESOLVE_FAILED, "resolve_failed", 502, NGX_LOG_ERR,
+    { NGX_TUNNEL_RESOLVE_FAILED, "resolve_failed", 502, 4, 91, NGX_LOG_ERR,
       "dns_error" },
-    { NGX_TUNNEL_RESOLVE_TIMEOUT, "resolve_timeout", 504, NGX_LOG_ERR,
+    { NGX_TUNNEL_RESOLVE_TIMEOUT, "resolve_timeout", 504, 4, 91, NGX_LOG_ERR,
       "dns_timeout" },
-    { NGX_TUNNEL_REFUSED, "refused", 502, NGX_LOG_ERR,
+    { NGX_TUNNEL_REFUSED, "refused", 502, 5, 91, NGX_LOG_ERR,
       "connection_refused" },
-    { NGX_TUNNEL_UNREACHABLE, "unreachable", 502, NGX_LOG_ERR,
+    { NGX_TUNNEL_UNREACHABLE, "unreachable", 502, 4, 91, NGX_LOG_ERR,
       "destination_ip_unroutable" },
-    { NGX_TUNNEL_CONNECT_TIMEOUT, "connect_timeout", 504, NGX_LOG_ERR,
+    { NGX_TUNNEL_CONNECT_TIMEOUT, "connect_timeout", 504, 4, 91, NGX_LOG_ERR,
       "connection_timeout" },
-    { NGX_TUNNEL_CLIENT_LIMIT, "client_limit", 429, NGX_LOG_ERR,
+    { NGX_TUNNEL_CLIENT_LIMIT, "client_limit", 429, 2, 91, NGX_LOG_ERR,
       "connection_limit_reached" },
-    { NGX_TUNNEL_MACHINE_LIMIT, "machine_limit", 503, NGX_LOG_ERR,
+    { NGX_TUNNEL_MACHINE_LIMIT, "machine_limit", 503, 1, 91, NGX_LOG_ERR,
       "connection_limit_reached" },
-    { NGX_TUNNEL_INTERNAL, "internal", 500, NGX_LOG_ERR,
+    { NGX_TUNNEL_INTERNAL, "internal", 500, 1, 91, NGX_LOG_ERR,
       "proxy_internal_error" },
-    { NGX_TUNNEL_NO_RESULT, "", 500, NGX_LOG_ERR, "" },
-    { NGX_TUNNEL_NO_RESULT + 1, "", 500, NGX_LOG_ERR, "" },
-    { 1000000, "", 500, NGX_LOG_ERR, "" },
-    { (ngx_tunnel_result_e) -1, "", 500, NGX_LOG_ERR, "" }
+    { NGX_TUNNEL_BAD_COMMAND, "unsupported_command", 501, 7, 91, NGX_LOG_INFO,
+      "" },
+    { NGX_TUNNEL_BAD_ADDRESS, "unsupported_address", 501, 8, 91, NGX_LOG_INFO,
+      "" },
+    { NGX_TUNNEL_AUTH_FAILED, "auth_failed", 407, 2, 93, NGX_LOG_ERR, "" },
+    { NGX_TUNNEL_HANDSHAKE_TIMEOUT, "handshake_timeout", 408, 1, 91,
+      NGX_LOG_INFO, "" },
+    { NGX_TUNNEL_NO_RESULT, "", 500, 1, 91, NGX_LOG_ERR, "" },
+    { NGX_TUNNEL_NO_RESULT + 1, "", 500, 1, 91, NGX_LOG_ERR, "" },
+    { 1000000, "", 500, 1, 91, NGX_LOG_ERR, "" },
+    { (ngx_tunnel_result_e) -1, "", 500, 1, 91, NGX_LOG_ERR, "" }
 };
 
 
@@ -89,6 +98,8 @@ unit_results(void)
                    c->result, unit_text(token.data, token.len));
         unit_check(r->status == c->status, "%s: status %lu",
                    c->token, r->status);
+        unit_check(r->socks5 == c->socks5 && r->socks4 == c->socks4,
+                   "%s: SOCKS %lu, %lu", c->token, r->socks5, r->socks4);
         unit_check(r->level == c->level, "%s: level %lu", c->token, r->level);
         unit_check(unit_is(&error, c->error), "%s: error \"%s\"",
                    c->token, unit_text(error.data, error.len));

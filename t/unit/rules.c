@@ -1954,6 +1954,204 @@ unit_rules_inheritance(void)
 }
 
 
+/* what is asked in earnest: a rule that is only tried says what it would do */
+
+typedef struct {
+    const char  *allow;
+    const char  *deny;
+    const char  *ask;            /* a target, or an address */
+    const char  *what;           /* NULL: let pass */
+    const char  *trusted;        /* the same of one that is */
+} unit_earnest_t;
+
+
+static const unit_earnest_t  unit_earnest_cases[] = {
+    { "*:443", NULL, "a.org:443", NULL, NULL },
+    { "*:443", NULL, "a.org:80", NOT_ALLOWED, NOT_ALLOWED },
+    { "*:*", "a.org:80", "a.org:80", "target_deny a.org:80",
+      "target_deny a.org:80" },
+    { NULL, "a.org:443", "a.org:443", "target_deny a.org:443",
+      "target_deny a.org:443" },
+    { NULL, "a.org:80", "a.org:80", "target_deny a.org:80",
+      "target_deny a.org:80" },
+    { NULL, NULL, "a.org:80", DEFAULT, NULL },
+
+    { NULL, NULL, "8.8.8.8", NULL, NULL },
+    { NULL, "8.8.0.0/16", "8.8.8.8", D("8.8.0.0/16"), D("8.8.0.0/16") },
+    { "9.9.9.9", "all", "8.8.8.8", D("all"), D("all") },
+    { "10.0.0.1", NULL, "10.0.0.1", NULL, NULL },
+    { NULL, "10.0.0.1", "10.0.0.1", D("10.0.0.1"), D("10.0.0.1") },
+    { NULL, NULL, "10.0.0.1", "10.0.0.0/8", NULL },
+    { NULL, NULL, "fd00::1", "fc00::/7", NULL }
+};
+
+
+static void
+unit_earnest(const unit_earnest_t *c, ngx_uint_t trusted, ngx_uint_t dry)
+{
+    char                  expected[256];
+    ngx_int_t             rc, checked;
+    ngx_str_t             what, name;
+    socklen_t             socklen;
+    ngx_uint_t            passed;
+    const char           *denied, *log;
+    struct sockaddr      *sa;
+    ngx_tunnel_rules_t    rules;
+    ngx_tunnel_target_t   t;
+
+    ngx_str_null(&what);
+    unit_log_clear();
+
+    if (strncmp(c->ask, "a.org", 5) == 0) {
+        unit_rules(&rules, c->allow, c->deny, NULL, NULL);
+        rules.dry_run = dry;
+
+        (void) ngx_tunnel_target_parse(&t, (u_char *) c->ask, strlen(c->ask));
+
+        checked = ngx_tunnel_rules_check_target(&rules, &t, trusted,
+                                                &unit_errors, &what);
+        ngx_str_null(&what);
+
+        rc = ngx_tunnel_rules_allow_target(&rules, &t, trusted, &unit_errors,
+                                           &what);
+        log = "target \"%s\" would be denied by \"%s\"";
+
+    } else {
+        unit_rules(&rules, NULL, NULL, c->allow, c->deny);
+        rules.dry_run = dry;
+
+        sa = unit_sockaddr(c->ask, &socklen);
+
+        name.data = (u_char *) c->ask;
+        name.len = strlen(c->ask);
+
+        checked = ngx_tunnel_rules_check_address(&rules, sa, trusted, NULL,
+                                                 &what);
+        ngx_str_null(&what);
+
+        rc = ngx_tunnel_rules_allow_address(&rules, sa, &name, trusted, NULL,
+                                            &unit_errors, &what);
+        log = "address %s would be denied by \"%s\"";
+
+        free(sa);
+    }
+
+    denied = trusted ? c->trusted : c->what;
+
+    /* a default is no rule that could be tried */
+
+    passed = (denied == NULL || (dry && checked == NGX_DECLINED));
+
+    unit_check(rc == (passed ? NGX_OK : NGX_DECLINED),
+               "%s: %s, trusted %lu, dry run %lu: %ld",
+               unit_name(c->allow, c->deny), c->ask, trusted, dry, rc);
+
+    if (!passed) {
+
+        /* and without the rule, it is what denies */
+
+        unit_check(dry ? what.len != 0 : unit_is(&what, denied),
+                   "%s: %s: \"%s\"", unit_name(c->allow, c->deny), c->ask,
+                   unit_text(what.data, what.len));
+    }
+
+    if (!passed || denied == NULL) {
+        unit_check(unit_log_level == 0, "%s: %s: \"%s\"",
+                   unit_name(c->allow, c->deny), c->ask, unit_log);
+        return;
+    }
+
+    snprintf(expected, sizeof(expected), log, c->ask, denied);
+
+    unit_check(unit_log_level == NGX_LOG_WARN
+               && strcmp(unit_log, expected) == 0,
+               "%s: %s: %lu \"%s\" instead of \"%s\"",
+               unit_name(c->allow, c->deny), c->ask, unit_log_level, unit_log,
+               expected);
+}
+
+
+void
+unit_rules_dry_run(void)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < unit_nelts(unit_earnest_cases); i++) {
+        unit_earnest(&unit_earnest_cases[i], 0, 0);
+        unit_earnest(&unit_earnest_cases[i], 0, 1);
+        unit_earnest(&unit_earnest_cases[i], 1, 0);
+        unit_earnest(&unit_earnest_cases[i], 1, 1);
+    }
+}
+
+
+/*
+ * A port of 0 is any, as BIND has it: "*" and a regex are for it as well, and
+ * numbers are not.
+ */
+
+void
+unit_rules_port_zero(void)
+{
+    ngx_int_t             rc;
+    ngx_str_t             what;
+    ngx_uint_t            i;
+    ngx_tunnel_rules_t    rules;
+    ngx_tunnel_target_t   t;
+
+    static const struct {
+        const char  *pattern;
+        const char  *host;
+        ngx_uint_t   matches;
+    } cases[] = {
+        { "*:*", "a.org", 1 },
+        { "*:*", "0.0.0.0", 1 },
+        { "*:*", "::", 1 },
+        { "a.org:*", "a.org", 1 },
+        { "a.org:*", "b.org", 0 },
+        { ".org:*", "a.org", 1 },
+        { "*.org:*", "a.org", 1 },
+        { "[::1]:*", "::1", 1 },
+        { "~^a\\.org:", "a.org", 1 },
+        { "~^a\\.org:0$", "a.org", 1 },
+        { "~^a\\.org:443$", "a.org", 0 },
+        { "*:443", "a.org", 0 },
+        { "*:1-65535", "a.org", 0 },
+        { "a.org:443", "a.org", 0 }
+    };
+
+    for (i = 0; i < unit_nelts(cases); i++) {
+
+        (void) ngx_tunnel_target_set(&t, (u_char *) cases[i].host,
+                                     strlen(cases[i].host), 0);
+        ngx_str_null(&what);
+
+        unit_rules(&rules, cases[i].pattern, NULL, NULL, NULL);
+
+        rc = ngx_tunnel_rules_check_target(&rules, &t, 0, &unit_errors, &what);
+
+        unit_check(rc == (cases[i].matches ? NGX_OK : NGX_DECLINED),
+                   "allow %s: %s, port 0: %ld", cases[i].pattern,
+                   cases[i].host, rc);
+
+        unit_rules(&rules, NULL, cases[i].pattern, NULL, NULL);
+
+        rc = ngx_tunnel_rules_check_target(&rules, &t, 1, &unit_errors, &what);
+
+        unit_check(rc == (cases[i].matches ? NGX_DECLINED : NGX_OK),
+                   "deny %s: %s, port 0: %ld", cases[i].pattern,
+                   cases[i].host, rc);
+
+        unit_rules(&rules, NULL, NULL, NULL, NULL);
+
+        rc = ngx_tunnel_rules_check_target(&rules, &t, 0, &unit_errors, &what);
+
+        unit_check(rc == NGX_ABORT, "by default: %s, port 0: %ld",
+                   cases[i].host, rc);
+    }
+}
+
+
 /* a directive without memory is an error, at whichever allocation it ends */
 
 void

@@ -302,15 +302,11 @@ unit_parse(unit_parse_pt parse, const void *input, size_t len, u_char **data,
     u_char      *p, *end;
     const char  *err;
 
-    *data = malloc(len);
+    *data = unit_block(input, len);
     *t = malloc(sizeof(ngx_tunnel_target_t));
 
-    if ((len && *data == NULL) || *t == NULL) {
+    if (*t == NULL) {
         abort();
-    }
-
-    if (len) {
-        memcpy(*data, input, len);
     }
 
     memset(*t, 0xa5, sizeof(ngx_tunnel_target_t));
@@ -493,7 +489,7 @@ unit_target_ports(void)
 
     unit_check(wrong == 0, "%lu strings", wrong);
 
-    p = malloc(0);
+    p = unit_block(NULL, 0);
     unit_check(ngx_tunnel_target_parse_port(p, 0) == 0, "an empty string");
     free(p);
 
@@ -1056,4 +1052,342 @@ unit_target_mutations(void)
         unit_check(valid[k] >= 1000, "%lu valid inputs of kind %lu",
                    valid[k], k);
     }
+}
+
+
+/* a host and a port that came apart, as SOCKS has them */
+
+static const unit_target_t  unit_target_set_cases[] = {
+    { "::", NULL, "[::]", 0, AF_INET6 },
+    { "::1", NULL, "[::1]", 0, AF_INET6 },
+    { "[::1]", NULL, "[::1]", 0, AF_INET6 },
+    { "0:0:0:0:0:0:0:1", NULL, "[::1]", 0, AF_INET6 },
+    { "2001:DB8::ABCD", NULL, "[2001:db8::abcd]", 0, AF_INET6 },
+    { "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255", NULL,
+      "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]", 0, AF_INET6 },
+    { "::ffff:127.0.0.1", NULL, "127.0.0.1", 0, AF_INET },
+    { "::FFFF:7f00:1", NULL, "127.0.0.1", 0, AF_INET },
+    { "::127.0.0.1", NULL, "[::127.0.0.1]", 0, AF_INET6 },
+    { "64:ff9b::127.0.0.1", NULL, "[64:ff9b::7f00:1]", 0, AF_INET6 },
+
+    { ":", IPV6, NULL, 0, 0 },
+    { ":::", IPV6, NULL, 0, 0 },
+    { "a:", IPV6, NULL, 0, 0 },
+    { ":a", IPV6, NULL, 0, 0 },
+    { "1:2:3:4:5:6:7", IPV6, NULL, 0, 0 },
+    { "1::2::3", IPV6, NULL, 0, 0 },
+    { "::1]", IPV6, NULL, 0, 0 },
+    { "::1.", IPV6, NULL, 0, 0 },
+    { " ::1", IPV6, NULL, 0, 0 },
+    { "::ffff:127.1", IPV6, NULL, 0, 0 },
+    { "fe80::1%eth0", IPV6, NULL, 0, 0 },
+    { "example.org:443", IPV6, NULL, 0, 0 },
+    { "127.0.0.1:443", IPV6, NULL, 0, 0 },
+    { "http://example.org", IPV6, NULL, 0, 0 },
+    { "[::1]:443", BRACKET, NULL, 0, 0 },
+    { "0000:0000:0000:0000:0000:0000:127.000.000.001", IPV6, NULL, 0, 0 },
+    { "0000:0000:0000:0000:0000:0000:0000:00000000001", IPV6, NULL, 0, 0 }
+};
+
+
+static in_port_t  unit_target_set_port;
+
+
+static const char *
+unit_set(ngx_tunnel_target_t *t, u_char *host, size_t len)
+{
+    const char  *err;
+
+    err = ngx_tunnel_target_set(t, host, len, unit_target_set_port);
+
+    /* it is the caller's, and so it is known */
+
+    unit_check(err || t->port == unit_target_set_port,
+               "port %u instead of %u", (unsigned) t->port,
+               (unsigned) unit_target_set_port);
+
+    return err;
+}
+
+
+static void
+unit_target_set_case(const void *host, size_t len, const unit_target_t *c)
+{
+    char                  text[512];
+    u_char               *data;
+    const char           *err;
+    ngx_uint_t            i;
+    ngx_tunnel_target_t  *t;
+
+    static const in_port_t  ports[] = { 0, 1, 80, 443, 10000, 65535 };
+
+    for (i = 0; i < unit_nelts(ports); i++) {
+
+        unit_target_set_port = ports[i];
+
+        unit_target_case(unit_set, host, len, c);
+
+        if (c->error) {
+            continue;
+        }
+
+        err = unit_parse(unit_set, host, len, &data, &t);
+
+        sprintf(text, "%s:%u", c->host, (unsigned) ports[i]);
+
+        unit_check(err == NULL && t->text.data == t->buf
+                   && unit_is(&t->text, text),
+                   "\"%s\": text \"%s\"", unit_text(host, len),
+                   unit_text(t->text.data, t->text.len));
+
+        unit_free(data, t);
+    }
+}
+
+
+void
+unit_target_set(void)
+{
+    char           host[300], text[300];
+    size_t         len, i;
+    unit_target_t  c;
+
+    for (i = 0; i < unit_nelts(unit_target_set_cases); i++) {
+        unit_target_set_case(unit_target_set_cases[i].input,
+                             strlen(unit_target_set_cases[i].input),
+                             &unit_target_set_cases[i]);
+    }
+
+    /* and all that is the same with and without a port */
+
+    for (i = 0; i < unit_nelts(unit_target_host_cases); i++) {
+        c = unit_target_host_cases[i];
+
+        if (c.input[0] != '[' && strchr(c.input, ':')) {
+            continue;
+        }
+
+        unit_target_set_case(c.input, strlen(c.input), &c);
+    }
+
+    /* zero bytes are no ends */
+
+    c = (unit_target_t) { NULL, CHARACTER, NULL, 0, 0 };
+    unit_target_set_case("a\0", 2, &c);
+    unit_target_set_case("\0", 1, &c);
+    unit_target_set_case("127.0.0.1\0", 10, &c);
+
+    c.error = IPV6;
+    unit_target_set_case("::1\0", 4, &c);
+    unit_target_set_case("\0::1", 4, &c);
+    unit_target_set_case("[::1\0]", 6, &c);
+
+    for (len = 1; len <= 256; len++) {
+
+        for (i = 0; i < len; i++) {
+            host[i] = (i % 64 == 63) ? '.' : 'A' + i % 26;
+            text[i] = ngx_tolower(host[i]);
+        }
+
+        text[len - (len % 64 == 0)] = '\0';
+
+        c = (unit_target_t) { host, len > 253 ? HOST_LEN : NULL, text, 0,
+                              AF_UNSPEC };
+
+        if (len == 256) {
+
+            /* whose last byte is the dot */
+
+            c.error = HOST_LEN;
+        }
+
+        unit_target_set_case(host, len, &c);
+    }
+}
+
+
+/* it takes what parse() takes, and makes the same of it */
+
+void
+unit_target_set_random(void)
+{
+    char                 *colon;
+    u_char                input[400], whole[420], *data, *data2;
+    size_t                len, n;
+    ngx_uint_t            i, k, ok, naked, wrong;
+    const char           *start, *err, *err2;
+    ngx_tunnel_target_t  *t, *t2;
+
+    ok = 0;
+    naked = 0;
+    wrong = 0;
+
+    for (i = 0; i < UNIT_MUTATIONS / 8; i++) {
+
+        start = unit_target_cases[unit_random()
+                                  % unit_nelts(unit_target_cases)].input;
+
+        colon = strrchr(start, ':');
+        len = colon ? (size_t) (colon - start) : strlen(start);
+
+        if (len > 2 && start[0] == '[' && unit_random() % 2) {
+            start++;
+            len -= 2;
+        }
+
+        memcpy(input, start, len);
+
+        for (k = unit_random() % 4; k; k--) {
+            len = unit_target_mutate(input, len, sizeof(input));
+        }
+
+        unit_target_set_port = 1 + unit_random() % 65535;
+
+        n = memchr(input, ':', len) != NULL && input[0] != '[';
+
+        n = sprintf((char *) whole, n ? "[" : "");
+        memcpy(whole + n, input, len);
+        n = n + len + sprintf((char *) whole + n + len, n ? "]:%u" : ":%u",
+                              (unsigned) unit_target_set_port);
+
+        err = unit_parse(unit_set, input, len, &data, &t);
+        err2 = unit_parse(ngx_tunnel_target_parse, whole, n, &data2, &t2);
+
+        if ((err == NULL) != (err2 == NULL)
+            || (err == NULL
+                && (t->text.len != t2->text.len
+                    || t->host.len != t2->host.len
+                    || t->port != t2->port
+                    || t->family != t2->family
+                    || memcmp(t->buf, t2->buf, t->text.len) != 0
+                    || (t->family == AF_INET
+                        && memcmp(&t->addr, &t2->addr, 4) != 0)
+                    || (t->family == AF_INET6
+                        && memcmp(&t->addr, &t2->addr, 16) != 0))))
+        {
+            wrong++;
+            unit_check(0, "\"%s\" and %u: %s, \"%s\": %s",
+                       unit_text(input, len), (unsigned) unit_target_set_port,
+                       err, unit_text(whole, n), err2);
+        }
+
+        if (err == NULL) {
+            ok++;
+            naked += (whole[0] == '[' && input[0] != '[');
+        }
+
+        unit_free(data, t);
+        unit_free(data2, t2);
+    }
+
+    unit_check(wrong == 0, "%lu hosts", wrong);
+    unit_check(ok > 2000 && naked > 200, "%lu and %lu valid ones", ok, naked);
+}
+
+
+/* addresses as they are in a sockaddr: as if they had come as text */
+
+void
+unit_target_addresses(void)
+{
+    char                  host[64];
+    u_char               *block, *addr, *data, ip[NGX_TUNNEL_IP_LEN + 1];
+    size_t                len;
+    ngx_uint_t            i, k, mapped, wrong;
+    in_port_t             port;
+    const char           *err, *text;
+    ngx_tunnel_target_t  *t, *t2;
+
+    static const char *const  addresses[] = {
+        "0.0.0.0", "127.0.0.1", "255.255.255.255", "0.0.0.1", "10.20.30.40",
+        "::", "::1", "::ffff:1.2.3.4", "::ffff:0.0.0.0",
+        "::ffff:255.255.255.255", "::fffe:1.2.3.4", "::1.2.3.4",
+        "::ffff:0:1.2.3.4", "64:ff9b::1.2.3.4", "2002:102:304::",
+        "fe80::1", "2001:db8:0:1:1:1:1:1",
+        "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+    };
+
+    mapped = 0;
+    wrong = 0;
+
+    for (i = 0; i < 20000; i++) {
+
+        /* a block of its own, and where no int has to begin */
+
+        text = i < unit_nelts(addresses) * 4 ? addresses[i / 4] : NULL;
+
+        len = (text ? strchr(text, ':') != NULL : unit_random() % 2) ? 16 : 4;
+
+        block = malloc(len + 1);
+        addr = block + 1;
+
+        if (text) {
+            inet_pton(len == 4 ? AF_INET : AF_INET6, text, addr);
+
+        } else {
+            for (k = 0; k < len; k++) {
+                addr[k] = unit_random() % 2 ? unit_random() : 0;
+            }
+
+            if (len == 16 && i % 8 == 0) {
+                memcpy(addr, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12);
+            }
+        }
+
+        switch (i % 4) {
+        case 0:  port = 0; break;
+        case 1:  port = 65535; break;
+        default: port = unit_random(); break;
+        }
+
+        t = malloc(sizeof(ngx_tunnel_target_t));
+        memset(t, 0xa5, sizeof(ngx_tunnel_target_t));
+
+        ngx_tunnel_target_set_address(t, len == 4 ? AF_INET : AF_INET6, addr,
+                                      port);
+
+        inet_ntop(len == 4 ? AF_INET : AF_INET6, addr, host, sizeof(host));
+
+        unit_target_set_port = port;
+        err = unit_parse(unit_set, host, strlen(host), &data, &t2);
+
+        mapped += (len == 16 && t->family == AF_INET);
+
+        if (err
+            || t->text.data != t->buf || t->host.data != t->buf
+            || t->family != t2->family || t->port != port
+            || (len == 4 && t->family != AF_INET)
+            || t->text.len != t2->text.len || t->host.len != t2->host.len
+            || memcmp(t->buf, t2->buf, t->text.len) != 0
+            || memcmp(&t->addr, &t2->addr, t->family == AF_INET ? 4 : 16) != 0
+            || memcmp(&t->addr, addr + (t->family == AF_INET ? len - 4 : 0),
+                      t->family == AF_INET ? 4 : 16) != 0)
+        {
+            wrong++;
+            unit_check(0, "%s and %u: \"%s\"", host, (unsigned) port,
+                       unit_text(t->text.data, t->text.len));
+        }
+
+        /* in one form for both */
+
+        memset(ip, 0xa5, sizeof(ip));
+
+        ngx_tunnel_ip(ip, len == 4 ? AF_INET : AF_INET6, addr);
+
+        if (memcmp(ip + 16 - len, addr, len) != 0
+            || (len == 4
+                && memcmp(ip, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) != 0)
+            || ip[16] != 0xa5)
+        {
+            wrong++;
+            unit_check(0, "%s: IP \"%s\"", host, unit_text(ip, 17));
+        }
+
+        free(block);
+        free(t);
+        unit_free(data, t2);
+    }
+
+    unit_check(wrong == 0, "%lu addresses", wrong);
+    unit_check(mapped > 1000, "%lu mapped addresses", mapped);
 }

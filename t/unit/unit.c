@@ -6,6 +6,7 @@
 
 #include "unit.h"
 
+#include <sanitizer/asan_interface.h>
 #include <time.h>
 
 
@@ -22,6 +23,17 @@ static const unit_test_t  unit_tests[] = {
     { "target: lengths", unit_target_lengths },
     { "target: every byte", unit_target_bytes },
     { "target: mutations", unit_target_mutations },
+    { "target: host and port", unit_target_set },
+    { "target: random hosts and ports", unit_target_set_random },
+    { "target: addresses", unit_target_addresses },
+    { "socks: messages", unit_socks_messages },
+    { "socks: hosts", unit_socks_hosts },
+    { "socks: lengths", unit_socks_lengths },
+    { "socks: every byte", unit_socks_bytes },
+    { "socks: ports", unit_socks_ports },
+    { "socks: replies", unit_socks_replies },
+    { "socks: datagrams", unit_socks_datagrams },
+    { "socks: random addresses", unit_socks_random },
     { "rules: patterns", unit_rules_patterns },
     { "rules: lists of patterns", unit_rules_pattern_lists },
     { "rules: pattern errors", unit_rules_pattern_errors },
@@ -33,6 +45,8 @@ static const unit_test_t  unit_tests[] = {
     { "rules: random addresses", unit_rules_random },
     { "rules: own addresses", unit_rules_own },
     { "rules: inheritance", unit_rules_inheritance },
+    { "rules: dry run", unit_rules_dry_run },
+    { "rules: port 0", unit_rules_port_zero },
     { "rules: without memory", unit_rules_memory },
     { "rate: random schedules", unit_rate_random },
     { "rate: full speed", unit_rate_speed },
@@ -249,6 +263,29 @@ unit_copy(const void *data, size_t len)
     }
 
     if (len) {
+        memcpy(p, data, len);
+    }
+
+    return p;
+}
+
+
+u_char *
+unit_block(const void *data, size_t len)
+{
+    u_char  *p;
+
+    p = malloc(len);
+    if (p == NULL) {
+        abort();
+    }
+
+    /* malloc() has one byte for those who want none */
+
+    if (len == 0) {
+        ASAN_POISON_MEMORY_REGION(p, 1);
+
+    } else if (data) {
         memcpy(p, data, len);
     }
 

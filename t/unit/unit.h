@@ -11,6 +11,7 @@
 #include "ngx_tunnel_policy.h"
 #include "ngx_tunnel_rate.h"
 #include "ngx_tunnel_rules.h"
+#include "ngx_tunnel_socks.h"
 
 #include <ifaddrs.h>
 
@@ -23,6 +24,18 @@ void unit_target_ports(void);
 void unit_target_lengths(void);
 void unit_target_bytes(void);
 void unit_target_mutations(void);
+void unit_target_set(void);
+void unit_target_set_random(void);
+void unit_target_addresses(void);
+
+void unit_socks_messages(void);
+void unit_socks_hosts(void);
+void unit_socks_lengths(void);
+void unit_socks_bytes(void);
+void unit_socks_ports(void);
+void unit_socks_replies(void);
+void unit_socks_datagrams(void);
+void unit_socks_random(void);
 
 void unit_rules_patterns(void);
 void unit_rules_pattern_lists(void);
@@ -35,6 +48,8 @@ void unit_rules_special(void);
 void unit_rules_random(void);
 void unit_rules_own(void);
 void unit_rules_inheritance(void);
+void unit_rules_dry_run(void);
+void unit_rules_port_zero(void);
 void unit_rules_memory(void);
 
 void unit_rate_random(void);
@@ -87,6 +102,10 @@ ngx_uint_t unit_is(ngx_str_t *s, const char *text);
  */
 
 u_char *unit_copy(const void *data, size_t len);
+
+/* the same, or with NULL room for so many, to be given to free() */
+
+u_char *unit_block(const void *data, size_t len);
 
 /*
  * Sets a directive as nginx's parser does: each argument ends in a zero byte
