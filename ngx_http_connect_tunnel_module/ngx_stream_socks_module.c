@@ -920,6 +920,10 @@ ngx_stream_socks_check_userid(ngx_stream_socks_t *sk)
                                      : "SOCKS4 is not served here");
     }
 
+    if (sk->request.result != NGX_TUNNEL_OK) {
+        return ngx_stream_socks_request(sk);
+    }
+
     if (ngx_stream_socks_keep_user(sk, &sk->request.user) != NGX_OK) {
         return ngx_stream_socks_fail(sk, NGX_TUNNEL_INTERNAL, "no memory");
     }

@@ -101,6 +101,7 @@ ngx_tunnel_socks5_request(u_char **pos, u_char *last,
 
     r->result = NGX_TUNNEL_OK;
     r->what = NULL;
+    r->command = 0;
     r->named = 0;
     ngx_str_null(&r->user);
 
@@ -173,9 +174,13 @@ ngx_tunnel_socks_address(u_char **pos, u_char *last, u_char **addr,
         *len = 4;
         break;
 
+#if (NGX_HAVE_INET6)
+
     case NGX_TUNNEL_SOCKS_INET6:
         *len = 16;
         break;
+
+#endif
 
     case NGX_TUNNEL_SOCKS_NAMED:
 

@@ -52,7 +52,7 @@
 typedef struct {
     ngx_tunnel_result_e      result;     /* NGX_TUNNEL_OK, or what is wrong */
     const char              *what;       /* in English, or NULL */
-    ngx_uint_t               command;    /* as it is in the message */
+    ngx_uint_t               command;    /* as it is in the message, or 0 */
     ngx_str_t                user;       /* SOCKS4: userid */
     unsigned                 named:1;    /* SOCKS4a */
     ngx_tunnel_target_t      target;     /* if the result is NGX_TUNNEL_OK */
@@ -68,7 +68,10 @@ typedef struct {
  * reply.  If its end cannot be told, *pos is last.
  */
 
-/* RFC 1928 3: the methods are one byte each */
+/*
+ * RFC 1928 3: the methods are one byte each.  The version was looked at, for
+ * it tells what the message is.
+ */
 
 ngx_int_t ngx_tunnel_socks5_methods(u_char **pos, u_char *last,
     ngx_str_t *methods);
@@ -83,7 +86,10 @@ ngx_int_t ngx_tunnel_socks5_password(u_char **pos, u_char *last,
 ngx_int_t ngx_tunnel_socks5_request(u_char **pos, u_char *last,
     ngx_tunnel_socks_request_t *r);
 
-/* the memo "SOCKS: A protocol for TCP proxy across firewalls", and 4A's */
+/*
+ * The memo "SOCKS: A protocol for TCP proxy across firewalls", and that of 4A.
+ * The version was looked at.
+ */
 
 ngx_int_t ngx_tunnel_socks4_request(u_char **pos, u_char *last,
     ngx_tunnel_socks_request_t *r);
