@@ -19,11 +19,14 @@
 
 static ngx_int_t ngx_tunnel_socks_address(u_char **pos, u_char *last,
     u_char **addr, size_t *len, in_port_t *port);
-static ngx_int_t ngx_tunnel_socks_invalid(ngx_tunnel_socks_request_t *r,
+static void ngx_tunnel_socks_invalid(ngx_tunnel_socks_request_t *r,
     const char *what);
 static void ngx_tunnel_socks_check(ngx_tunnel_socks_request_t *r);
 static u_char *ngx_tunnel_socks_write_address(u_char *p, struct sockaddr *sa);
 static u_char *ngx_tunnel_socks_inet(struct sockaddr *sa, in_port_t *port);
+
+
+static u_char  ngx_tunnel_socks_any[4] = { 0, 0, 0, 0 };
 
 
 ngx_int_t
@@ -94,6 +97,7 @@ ngx_tunnel_socks5_request(u_char **pos, u_char *last,
     in_port_t    port;
     ngx_int_t    rc;
     ngx_uint_t   type;
+    const char  *what;
 
     /* VER CMD RSV ATYP DST.ADDR DST.PORT */
 
@@ -107,7 +111,8 @@ ngx_tunnel_socks5_request(u_char **pos, u_char *last,
 
     if (p < last && p[0] != 5) {
         *pos = last;
-        return ngx_tunnel_socks_invalid(r, "the version is not 5");
+        ngx_tunnel_socks_invalid(r, "the version is not 5");
+        return NGX_OK;
     }
 
     if (last - p < 4) {
@@ -144,9 +149,18 @@ ngx_tunnel_socks5_request(u_char **pos, u_char *last,
         break;
 
     default: /* NGX_TUNNEL_SOCKS_NAMED */
-        (void) ngx_tunnel_socks_invalid(r, ngx_tunnel_target_set(&r->target,
-                                                                 addr, len,
-                                                                 port));
+        what = ngx_tunnel_target_set(&r->target, addr, len, port);
+
+        if (what && r->command == NGX_TUNNEL_SOCKS_UDP) {
+
+            /* where datagrams will come from; clients write "0", too */
+
+            ngx_tunnel_target_set_address(&r->target, AF_INET,
+                                          ngx_tunnel_socks_any, port);
+            what = NULL;
+        }
+
+        ngx_tunnel_socks_invalid(r, what);
     }
 
     ngx_tunnel_socks_check(r);
@@ -209,15 +223,13 @@ ngx_tunnel_socks_address(u_char **pos, u_char *last, u_char **addr,
 
 /* for an error that may be NULL */
 
-static ngx_int_t
+static void
 ngx_tunnel_socks_invalid(ngx_tunnel_socks_request_t *r, const char *what)
 {
     if (what) {
         r->result = NGX_TUNNEL_BAD_REQUEST;
         r->what = what;
     }
-
-    return NGX_OK;
 }
 
 
@@ -272,8 +284,8 @@ ngx_tunnel_socks4_request(u_char **pos, u_char *last,
         }
 
         *pos = last;
-        return ngx_tunnel_socks_invalid(r, "the userid is longer than "
-                                           "255 bytes");
+        ngx_tunnel_socks_invalid(r, "the userid is longer than 255 bytes");
+        return NGX_OK;
     }
 
     r->user.data = user;
@@ -298,14 +310,14 @@ ngx_tunnel_socks4_request(u_char **pos, u_char *last,
         }
 
         *pos = last;
-        return ngx_tunnel_socks_invalid(r, "the host is longer than "
-                                           "255 bytes");
+        ngx_tunnel_socks_invalid(r, "the host is longer than 255 bytes");
+        return NGX_OK;
     }
 
     *pos = end + 1;
 
-    (void) ngx_tunnel_socks_invalid(r, ngx_tunnel_target_set(&r->target, p,
-                                                             end - p, port));
+    ngx_tunnel_socks_invalid(r, ngx_tunnel_target_set(&r->target, p, end - p,
+                                                      port));
     ngx_tunnel_socks_check(r);
 
     return NGX_OK;

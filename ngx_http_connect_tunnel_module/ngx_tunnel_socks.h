@@ -46,7 +46,8 @@
 /*
  * What a client asks for.  The strings point into the input, and host:port of
  * the target into itself.  A target that is an IPv4 or IPv6 address may have
- * come as text.  The port may be 0, but not for CONNECT.
+ * come as text.  The port may be 0, but not for CONNECT.  With UDP ASSOCIATE the
+ * target is where the client will send from, as far as it knows.
  */
 
 typedef struct {

@@ -177,6 +177,17 @@ ngx_tunnel_ip(u_char *ip, int family, void *addr)
 }
 
 
+int
+ngx_tunnel_ip_family(u_char *ip)
+{
+    struct in6_addr  in6;
+
+    ngx_memcpy(&in6, ip, sizeof(struct in6_addr));
+
+    return IN6_IS_ADDR_V4MAPPED(&in6) ? AF_INET : AF_INET6;
+}
+
+
 ngx_uint_t
 ngx_tunnel_target_parse_port(u_char *data, size_t len)
 {

@@ -84,6 +84,10 @@ void ngx_tunnel_target_set_address(ngx_tunnel_target_t *t, int family,
 
 void ngx_tunnel_ip(u_char *ip, int family, void *addr);
 
+/* the family of such an address, AF_INET for an IPv4-mapped one */
+
+int ngx_tunnel_ip_family(u_char *ip);
+
 /* a copy without the room that the text does not take; NULL: no memory */
 
 ngx_tunnel_target_t *ngx_tunnel_target_copy(ngx_pool_t *pool,

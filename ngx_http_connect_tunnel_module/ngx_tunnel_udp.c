@@ -1000,8 +1000,7 @@ ngx_tunnel_udp_admit_address(ngx_tunnel_udp_t *udp,
 
     s = udp->session;
 
-    family = IN6_IS_ADDR_V4MAPPED((struct in6_addr *) address->ip)
-             ? AF_INET : AF_INET6;
+    family = ngx_tunnel_ip_family(address->ip);
 
     if (family == AF_INET6 && udp->target_family == AF_INET) {
         return NGX_DECLINED;

@@ -460,9 +460,19 @@ fuzz_opinion(fuzz_message_t *m, fuzz_kind_e kind, const u_char *data,
         }
     }
 
-    if (!fuzz_opinion_target(&m->target, host, size, port)) {
-        m->result = NGX_TUNNEL_BAD_REQUEST;
+    if (fuzz_opinion_target(&m->target, host, size, port)) {
+        return;
     }
+
+    if (kind == FUZZ_SOCKS5 && m->command == NGX_TUNNEL_SOCKS_UDP) {
+
+        /* whatever host it is, it is a hint only */
+
+        fuzz_opinion_address(&m->target, AF_INET, (u_char *) "\0\0\0\0", port);
+        return;
+    }
+
+    m->result = NGX_TUNNEL_BAD_REQUEST;
 }
 
 

@@ -281,7 +281,16 @@ static const unit_message_t  unit_messages[] = {
     { UNIT_SOCKS5, unit_bytes("\5\1\0\3\2a \0\0"), UNIT_BAD(1, CHARACTER) },
     { UNIT_SOCKS5, unit_bytes("\5\1\0\3\2a\0\1\xbb"),
       UNIT_BAD(1, CHARACTER) },
-    { UNIT_SOCKS5, unit_bytes("\5\3\0\3\2a \0\0"), UNIT_BAD(3, CHARACTER) },
+    { UNIT_SOCKS5, unit_bytes("\5\2\0\3\2a \0\0"), UNIT_BAD(2, CHARACTER) },
+
+    /* with UDP ASSOCIATE a host is a hint, and PySocks has "0" there */
+
+    { UNIT_SOCKS5, unit_bytes("\5\3\0\3\1" "0\x13\x88"),
+      UNIT_OK(3, 0, "0.0.0.0:5000", AF_INET) },
+    { UNIT_SOCKS5, unit_bytes("\5\3\0\3\2a \0\0"),
+      UNIT_OK(3, 0, "0.0.0.0:0", AF_INET) },
+    { UNIT_SOCKS5, unit_bytes("\5\3\0\3\0\0\0"),
+      UNIT_OK(3, 0, "0.0.0.0:0", AF_INET) },
 
     /* IPv6 addresses; mapped ones are IPv4 addresses */
 
