@@ -7,11 +7,9 @@
 use warnings;
 use strict;
 
-use Digest::SHA qw/ sha256 /;
 use Fcntl qw/ F_DUPFD /;
 use IO::Select;
 use JSON::PP;
-use MIME::Base64 qw/ encode_base64 /;
 use POSIX qw//;
 use Test::More;
 use Time::HiRes qw/ time /;
@@ -21,7 +19,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
 use Test::Nginx;
 use Test::Nginx::Tunnel;
-use Test::Nginx::Clients;
+use Test::Nginx::Clients qw/ :DEFAULT chromium /;
 
 ###############################################################################
 
@@ -188,24 +186,6 @@ sub sum {
 	$sum = ($sum * 31 + $_) & 0xffffffff for @bytes;
 
 	return $sum;
-}
-
-sub chromium {
-	my ($t, $proxy, $name) = @_;
-
-	# certificates of this key alone are accepted, the rest is checked
-
-	my $dir = $t->testdir();
-	my $key = `openssl pkey -in '$dir/secure.key' -pubout -outform DER`;
-	my $hash = encode_base64(sha256($key), '');
-
-	return (qw/ chromium --headless --no-sandbox --disable-gpu
-		--disable-quic --no-first-run --disable-background-networking
-		--disable-component-update --disable-sync
-		--disable-dev-shm-usage /,
-		"--ignore-certificate-errors-spki-list=$hash",
-		"--user-data-dir=$dir/profile-$name",
-		"--proxy-server=$proxy");
 }
 
 # Lines of the log from there on, when there is no more to come.

@@ -8,10 +8,7 @@
 use warnings;
 use strict;
 
-use Cwd qw/ abs_path /;
 use Digest::SHA qw/ sha1_hex /;
-use File::Copy qw/ copy /;
-use File::Path qw/ make_path /;
 use Test::More;
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
@@ -19,7 +16,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
 use Test::Nginx;
 use Test::Nginx::Tunnel;
-use Test::Nginx::Clients;
+use Test::Nginx::Clients qw/ :DEFAULT node /;
 
 ###############################################################################
 
@@ -155,8 +152,6 @@ $t->run();
 
 ###############################################################################
 
-my $modules = install_modules();
-
 my $secure = 'secure.example.test:' . port(8443);
 my $closed = 'secure.example.test:' . port(8999);
 my $connect = qr!CONNECT $secure HTTP/1\.1!;
@@ -195,50 +190,6 @@ for my $script (qw/ core https-proxy-agent undici /) {
 		like(tunnels($t), qr!^CONNECT $closed HTTP/1\.1 502 refused\z!,
 			"$name refused log");
 	}
-}
-
-###############################################################################
-
-sub node {
-	my ($t, $script, @args) = @_;
-
-	return client($t, [ 'node', "$script.js", @args ], env => {
-		NODE_EXTRA_CA_CERTS	=> $t->testdir() . '/ca.crt',
-		NODE_PATH		=> $modules,
-	});
-}
-
-# Once, and again when node/ says something new.
-
-sub install_modules {
-	make_path('../build/node');
-
-	my $dir = abs_path('../build/node');
-	my $modules = "$dir/node_modules";
-
-	return $modules if -e "$dir/installed"
-		&& contents('node/package-lock.json')
-			eq contents("$dir/installed");
-
-	copy("node/$_", "$dir/$_") or die "Can't copy $_: $!\n"
-		for qw/ package.json package-lock.json /;
-
-	my $npm = 'timeout 60 npm install --no-audit --no-fund';
-	my $out = `cd '$dir' && $npm 2>&1`;
-	die "npm install failed, see scripts/packages: $out\n" if $?;
-
-	copy('node/package-lock.json', "$dir/installed")
-		or die "Can't create $dir/installed: $!\n";
-
-	return $modules;
-}
-
-sub contents {
-	my ($file) = @_;
-
-	open my $fh, '<', $file or die "Can't open $file: $!\n";
-	local $/;
-	return scalar <$fh>;
 }
 
 ###############################################################################

@@ -14,7 +14,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
 use Test::Nginx;
 use Test::Nginx::Tunnel;
-use Test::Nginx::Clients;
+use Test::Nginx::Clients qw/ :DEFAULT start_sshd ssh /;
 
 ###############################################################################
 
@@ -155,67 +155,6 @@ is_failed(ssh($t, "nc -X connect -x 127.0.0.1:$open %h " . port(8999),
 like(tunnels($t), qr/ 502 refused$/, 'nc refused log');
 
 ###############################################################################
-
-# A server of the test's own, for the one who runs it.
-
-sub start_sshd {
-	my ($t, $port) = @_;
-
-	my $dir = $t->testdir();
-	my $user = getpwuid($>);
-
-	for my $name (qw/ host user /) {
-		my $r = client($t, [ 'ssh-keygen', '-q', '-t', 'ed25519',
-			'-N', '', '-f', "$dir/$name" ]);
-		die "Can't create key: $r->{err}\n" if $r->{status} ne '0';
-	}
-
-	$t->write_file('authorized_keys', $t->read_file('user.pub'));
-	$t->write_file('known_hosts',
-		"[ssh.example.test]:$port " . $t->read_file('host.pub'));
-
-	$t->write_file('sshd_config', <<EOF);
-ListenAddress 127.0.0.1:$port
-HostKey $dir/host
-PidFile $dir/sshd.pid
-AuthorizedKeysFile $dir/authorized_keys
-AuthenticationMethods publickey
-PermitRootLogin prohibit-password
-StrictModes no
-UsePAM no
-Subsystem sftp internal-sftp
-EOF
-
-	$t->write_file('ssh_config', <<EOF);
-Host *
-Port $port
-User $user
-IdentityFile $dir/user
-IdentitiesOnly yes
-UserKnownHostsFile $dir/known_hosts
-GlobalKnownHostsFile /dev/null
-StrictHostKeyChecking yes
-BatchMode yes
-EOF
-
-	# the package's service makes it when it starts
-
-	mkdir '/run/sshd', 0755 if $> == 0;
-
-	$t->run_daemon('/usr/sbin/sshd', '-D', '-E', "$dir/sshd.log",
-		'-f', "$dir/sshd_config");
-	$t->waitforsocket("127.0.0.1:$port")
-		or die "Can't start sshd\n" . $t->read_file('sshd.log');
-}
-
-sub ssh {
-	my ($t, $proxy, @command) = @_;
-
-	my $opt = ref $command[-1] ? pop @command : {};
-
-	return client($t, [ 'ssh', '-F', 'ssh_config', '-o',
-		"ProxyCommand=$proxy", 'ssh.example.test', @command ], %$opt);
-}
 
 sub ssh_copy {
 	my ($t, $proxy, $program, @args) = @_;
