@@ -322,6 +322,7 @@ void
 ngx_stream_connect_tunnel_relay(ngx_stream_session_t *s)
 {
     ngx_connection_t                 *c;
+    ngx_tunnel_end_t                  control;
     ngx_stream_connect_tunnel_ctx_t  *ctx;
 
     c = s->connection;
@@ -339,6 +340,17 @@ ngx_stream_connect_tunnel_relay(ngx_stream_session_t *s)
     if (ctx->session.udp) {
 
         /* the client's connection only tells how long it wants the tunnel */
+
+        control.connection = c;
+
+        if (ngx_tunnel_end_socket.open(&control,
+                                    ctx->session.relay->policy->keepalive)
+            != NGX_OK)
+        {
+            ngx_stream_connect_tunnel_finalize(s,
+                                            NGX_STREAM_INTERNAL_SERVER_ERROR);
+            return;
+        }
 
         c->read->handler = ngx_stream_connect_tunnel_control;
         c->write->handler = ngx_stream_connect_tunnel_empty_handler;

@@ -173,9 +173,14 @@ static void ngx_stream_socks_refuse(ngx_stream_socks_t *sk,
 static ngx_int_t ngx_stream_socks_delay(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_wait(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_check_client(ngx_stream_socks_t *sk);
+static void ngx_stream_socks_check_listening(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_relay(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_linger(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_drain(ngx_stream_socks_t *sk);
+static void ngx_stream_socks_gone(ngx_stream_socks_t *sk);
+static void ngx_stream_socks_close(ngx_stream_socks_t *sk);
+static void ngx_stream_socks_finalize(ngx_stream_socks_t *sk,
+    ngx_uint_t status);
 static void ngx_stream_socks_free(ngx_stream_socks_ctx_t *ctx);
 static void ngx_stream_socks_cleanup(void *data);
 
@@ -187,6 +192,7 @@ static void *ngx_stream_socks_create_main_conf(ngx_conf_t *cf);
 static void *ngx_stream_socks_create_srv_conf(ngx_conf_t *cf);
 static char *ngx_stream_socks_merge_srv_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static ngx_int_t ngx_stream_socks_init_module(ngx_cycle_t *cycle);
 static char *ngx_stream_socks(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_stream_socks_auth(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -300,7 +306,7 @@ ngx_module_t  ngx_stream_socks_module = {
     ngx_stream_socks_commands,              /* module directives */
     NGX_STREAM_MODULE,                      /* module type */
     NULL,                                   /* init master */
-    NULL,                                   /* init module */
+    ngx_stream_socks_init_module,           /* init module */
     NULL,                                   /* init process */
     NULL,                                   /* init thread */
     NULL,                                   /* exit thread */
@@ -454,13 +460,13 @@ ngx_stream_socks_read_handler(ngx_event_t *rev)
     c = rev->data;
     s = c->data;
 
-    if (c->close) {
-        ngx_stream_connect_tunnel_finalize(s, NGX_STREAM_SERVICE_UNAVAILABLE);
-        return;
-    }
-
     ctx = ngx_stream_get_module_ctx(s, ngx_stream_socks_module);
     sk = ctx->socks;
+
+    if (c->close) {
+        ngx_stream_socks_finalize(sk, NGX_STREAM_SERVICE_UNAVAILABLE);
+        return;
+    }
 
     if (sk->state < ngx_stream_socks_waiting && sk->pos == sk->last) {
         ngx_stream_socks_process(sk);
@@ -517,19 +523,18 @@ ngx_stream_socks_timer_handler(ngx_event_t *ev)
         ngx_log_error(NGX_LOG_INFO, sk->session->connection->log,
                       NGX_ETIMEDOUT, "client timed out");
 
-        ngx_stream_connect_tunnel_finalize(sk->session,
-                                           NGX_STREAM_CLIENT_CLOSED);
+        ngx_stream_socks_gone(sk);
         return;
 
     case ngx_stream_socks_lingering:
-        ngx_stream_connect_tunnel_finalize(sk->session,
-                                       ngx_tunnel_result(sk->result)->status);
+        ngx_stream_socks_close(sk);
         return;
 
     default:
-        ngx_tunnel_session_fail(sk->tunnel, NGX_TUNNEL_HANDSHAKE_TIMEOUT);
-        ngx_stream_connect_tunnel_finalize(sk->session,
-                    ngx_tunnel_result(NGX_TUNNEL_HANDSHAKE_TIMEOUT)->status);
+        sk->result = NGX_TUNNEL_HANDSHAKE_TIMEOUT;
+
+        ngx_tunnel_session_fail(sk->tunnel, sk->result);
+        ngx_stream_socks_close(sk);
     }
 }
 
@@ -580,8 +585,7 @@ ngx_stream_socks_process(ngx_stream_socks_t *sk)
         }
 
         if (rc == NGX_ERROR) {
-            ngx_stream_connect_tunnel_finalize(sk->session,
-                                               NGX_STREAM_CLIENT_CLOSED);
+            ngx_stream_socks_gone(sk);
             return;
         }
     }
@@ -625,7 +629,9 @@ ngx_stream_socks_flush(ngx_stream_socks_t *sk)
         sk->pos += n;
     }
 
-    return NGX_OK;
+    /* had it to wait for that, level-triggered methods still tell */
+
+    return c->write->active ? ngx_handle_write_event(c->write, 0) : NGX_OK;
 }
 
 
@@ -886,7 +892,7 @@ ngx_stream_socks_authenticated(ngx_stream_socks_t *sk, ngx_int_t rc)
     len = ngx_strlen(sk->auth.what) + sizeof(" in \"\"") - 1
           + sscf->auth->realm.len + 1;
 
-    what = ngx_pnalloc(sk->pool, len);
+    what = ngx_pnalloc(sk->tunnel->pool, len);
 
     if (what) {
         *ngx_snprintf(what, len - 1, "%s in \"%V\"", sk->auth.what,
@@ -1012,8 +1018,9 @@ ngx_stream_socks_request(ngx_stream_socks_t *sk)
         ngx_del_timer(&sk->timer);
     }
 
-    if (r->command >= NGX_TUNNEL_SOCKS_CONNECT
-        && r->command <= NGX_TUNNEL_SOCKS_UDP)
+    if (r->command == NGX_TUNNEL_SOCKS_CONNECT
+        || r->command == NGX_TUNNEL_SOCKS_BIND
+        || (r->command == NGX_TUNNEL_SOCKS_UDP && sk->ctx->version == 5))
     {
         sk->ctx->command = r->command;
     }
@@ -1382,8 +1389,7 @@ ngx_stream_socks_wait(ngx_stream_socks_t *sk)
     }
 
     if (ngx_handle_read_event(rev, 0) != NGX_OK) {
-        ngx_stream_connect_tunnel_finalize(sk->session,
-                                           NGX_STREAM_INTERNAL_SERVER_ERROR);
+        ngx_stream_socks_finalize(sk, NGX_STREAM_INTERNAL_SERVER_ERROR);
     }
 }
 
@@ -1391,28 +1397,54 @@ ngx_stream_socks_wait(ngx_stream_socks_t *sk)
 static void
 ngx_stream_socks_check_client(ngx_stream_socks_t *sk)
 {
-    char               buf[1];
     ngx_int_t          rc;
     ngx_connection_t  *c;
 
     c = sk->session->connection;
 
-    rc = ngx_tunnel_socket_check(c);
-
-    /* one that has ended its sending is not there to be connected to */
-
-    if (rc == NGX_OK
-        && sk->state == ngx_stream_socks_listening
-        && (c->read->pending_eof || recv(c->fd, buf, 1, MSG_PEEK) == 0))
-    {
-        ngx_log_error(NGX_LOG_INFO, c->log, 0, "client closed connection");
-        rc = NGX_DECLINED;
+    if (sk->state == ngx_stream_socks_listening) {
+        ngx_stream_socks_check_listening(sk);
+        return;
     }
 
+    rc = ngx_tunnel_socket_check(c);
+
     if (rc != NGX_OK) {
-        ngx_stream_connect_tunnel_finalize(sk->session, (rc == NGX_DECLINED)
-                                           ? NGX_STREAM_CLIENT_CLOSED
-                                           : NGX_STREAM_INTERNAL_SERVER_ERROR);
+        ngx_stream_socks_gone(sk);
+    }
+}
+
+
+/*
+ * A client that has ended its sending is not there to be connected to.  What
+ * it sends meanwhile is read as long as there is room, for its end is behind.
+ */
+
+static void
+ngx_stream_socks_check_listening(ngx_stream_socks_t *sk)
+{
+    ngx_int_t          rc;
+    ngx_connection_t  *c;
+
+    c = sk->session->connection;
+
+    do {
+        rc = (sk->buf->last - sk->buf->pos < sk->buf->end - sk->buf->start)
+             ? ngx_stream_socks_read(sk) : NGX_DECLINED;
+
+    } while (rc == NGX_OK);
+
+    if (rc == NGX_DECLINED) {
+        rc = ngx_tunnel_socket_check(c);
+
+        if (rc == NGX_OK && c->read->pending_eof) {
+            ngx_log_error(NGX_LOG_INFO, c->log, 0, "client closed connection");
+            rc = NGX_DECLINED;
+        }
+    }
+
+    if (rc != NGX_OK && rc != NGX_AGAIN) {
+        ngx_stream_socks_gone(sk);
     }
 }
 
@@ -1438,8 +1470,7 @@ ngx_stream_socks_relay(ngx_stream_socks_t *sk)
         b = ngx_create_temp_buf(c->pool, len);
 
         if (b == NULL) {
-            ngx_stream_connect_tunnel_finalize(s,
-                                            NGX_STREAM_INTERNAL_SERVER_ERROR);
+            ngx_stream_socks_finalize(sk, NGX_STREAM_INTERNAL_SERVER_ERROR);
             return;
         }
 
@@ -1467,8 +1498,7 @@ ngx_stream_socks_linger(ngx_stream_socks_t *sk)
     c = sk->session->connection;
 
     if (sk->message == ngx_stream_socks_start) {
-        ngx_stream_connect_tunnel_finalize(sk->session,
-                                       ngx_tunnel_result(sk->result)->status);
+        ngx_stream_socks_close(sk);
         return;
     }
 
@@ -1514,13 +1544,55 @@ ngx_stream_socks_drain(ngx_stream_socks_t *sk)
         }
 
         if (n <= 0) {
-            ngx_stream_connect_tunnel_finalize(sk->session,
-                                       ngx_tunnel_result(sk->result)->status);
+            ngx_stream_socks_close(sk);
             return;
         }
     }
 
     ngx_post_event(c->read, &ngx_posted_next_events);
+}
+
+
+/* the client has left */
+
+static void
+ngx_stream_socks_gone(ngx_stream_socks_t *sk)
+{
+    switch (sk->state) {
+
+    case ngx_stream_socks_delayed:
+    case ngx_stream_socks_refused:
+    case ngx_stream_socks_lingering:
+        ngx_stream_socks_close(sk);
+        return;
+
+    default:
+        ngx_stream_socks_finalize(sk, NGX_STREAM_CLIENT_CLOSED);
+    }
+}
+
+
+/* for a reason that is the session's result */
+
+static void
+ngx_stream_socks_close(ngx_stream_socks_t *sk)
+{
+    ngx_stream_socks_finalize(sk, ngx_tunnel_result(sk->result)->status);
+}
+
+
+/* nothing of a negotiation is under way when its session ends */
+
+static void
+ngx_stream_socks_finalize(ngx_stream_socks_t *sk, ngx_uint_t status)
+{
+    ngx_stream_session_t  *s;
+
+    s = sk->session;
+
+    ngx_stream_socks_free(sk->ctx);
+
+    ngx_stream_connect_tunnel_finalize(s, status);
 }
 
 
@@ -1703,6 +1775,21 @@ ngx_stream_socks_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->userids = conf->auth ? NULL : &ngx_stream_socks_any;
     }
 
+    if (conf->auth && conf->userids && conf->userids->any
+        && conf->versions != (NGX_CONF_BITMASK_SET|NGX_STREAM_SOCKS_5))
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"socks_userid any\" lets clients of SOCKS4 in "
+                           "without the passwords of \"socks_auth\"");
+    }
+
+    if (conf->handshake_timeout == 0 || conf->bind_timeout == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"socks_handshake_timeout\" and "
+                           "\"socks_bind_timeout\" must not be 0");
+        return NGX_CONF_ERROR;
+    }
+
     if (conf->udp) {
         ctmcf = ngx_stream_conf_get_module_main_conf(cf,
                                             ngx_stream_connect_tunnel_module);
@@ -1712,6 +1799,22 @@ ngx_stream_socks_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_stream_socks_init_module(ngx_cycle_t *cycle)
+{
+    ngx_stream_socks_main_conf_t  *smcf;
+
+    smcf = ngx_stream_cycle_get_module_main_conf(cycle,
+                                                 ngx_stream_socks_module);
+
+    if (smcf == NULL || smcf->users == NULL) {
+        return NGX_OK;
+    }
+
+    return ngx_tunnel_users_init(cycle, smcf->users);
 }
 
 
@@ -1826,7 +1929,7 @@ ngx_stream_socks_userid(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_stream_socks_srv_conf_t *sscf = conf;
 
     ngx_str_t                   *value;
-    ngx_uint_t                   i;
+    ngx_uint_t                   i, any;
     ngx_stream_socks_userids_t  *userids;
 
     if (sscf->userids != NGX_CONF_UNSET_PTR) {
@@ -1835,17 +1938,22 @@ ngx_stream_socks_userid(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    if (cf->args->nelts == 2) {
+    for (i = 1; i < cf->args->nelts; i++) {
 
-        if (ngx_strcmp(value[1].data, "any") == 0) {
-            sscf->userids = &ngx_stream_socks_any;
-            return NGX_CONF_OK;
+        any = (ngx_strcmp(value[i].data, "any") == 0);
+
+        if (!any && ngx_strcmp(value[i].data, "off") != 0) {
+            continue;
         }
 
-        if (ngx_strcmp(value[1].data, "off") == 0) {
-            sscf->userids = NULL;
-            return NGX_CONF_OK;
+        if (cf->args->nelts > 2) {
+            return ngx_tunnel_conf_invalid(cf, cmd, &value[i],
+                                           "the only one then");
         }
+
+        sscf->userids = any ? &ngx_stream_socks_any : NULL;
+
+        return NGX_CONF_OK;
     }
 
     userids = ngx_pcalloc(cf->pool, sizeof(ngx_stream_socks_userids_t));

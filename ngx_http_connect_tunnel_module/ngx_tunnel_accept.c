@@ -53,7 +53,10 @@ ngx_tunnel_session_wait(ngx_tunnel_session_t *s, struct sockaddr *sa,
         return NGX_TUNNEL_MACHINE_LIMIT;
     }
 
-    if (bind(fd, sa, socklen) == -1 || listen(fd, 1) == -1) {
+    if (ngx_tunnel_socket_dual(fd, sa->sa_family) == -1
+        || bind(fd, sa, socklen) == -1
+        || listen(fd, 1) == -1)
+    {
         s->err = ngx_socket_errno;
         ngx_str_set(&s->what, "cannot listen");
 
@@ -109,23 +112,18 @@ ngx_tunnel_session_accept(ngx_event_t *rev)
         goto done;
     }
 
-    socklen = sizeof(ngx_sockaddr_t);
+    do {
+        socklen = sizeof(ngx_sockaddr_t);
 
-    fd = accept(c->fd, &sa.sockaddr, &socklen);
+        fd = accept(c->fd, &sa.sockaddr, &socklen);
 
-    if (fd == (ngx_socket_t) -1) {
-        err = ngx_socket_errno;
+        err = (fd == (ngx_socket_t) -1) ? ngx_socket_errno : 0;
 
-        if (err == NGX_EMFILE || err == NGX_ENFILE || err == NGX_ENOMEM
-            || err == ENOBUFS)
-        {
-            s->err = err;
-            result = NGX_TUNNEL_MACHINE_LIMIT;
-            goto done;
-        }
+        /* whoever it was may have gone again */
 
-        /* whoever it was has gone again */
+    } while (err == NGX_EINTR || err == NGX_ECONNABORTED || err == EPROTO);
 
+    if (err == NGX_EAGAIN) {
         rev->ready = 0;
 
         if (ngx_handle_read_event(rev, 0) == NGX_OK) {
@@ -133,6 +131,12 @@ ngx_tunnel_session_accept(ngx_event_t *rev)
         }
 
         result = NGX_TUNNEL_INTERNAL;
+        goto done;
+    }
+
+    if (err) {
+        s->err = err;
+        result = NGX_TUNNEL_MACHINE_LIMIT;
         goto done;
     }
 
@@ -157,18 +161,9 @@ static ngx_tunnel_result_e
 ngx_tunnel_session_accepted(ngx_tunnel_session_t *s, ngx_socket_t fd,
     struct sockaddr *sa, socklen_t socklen)
 {
-    u_char             text[NGX_SOCKADDR_STRLEN];
-    ngx_str_t          name;
     ngx_connection_t  *c;
 
-    name.data = text;
-    name.len = ngx_sock_ntop(sa, socklen, text, NGX_SOCKADDR_STRLEN, 1);
-
-    s->address.len = name.len;
-    s->address.data = ngx_pstrdup(s->pool, &name);
-
-    if (s->address.data == NULL) {
-        ngx_str_null(&s->address);
+    if (ngx_tunnel_socket_name(s->pool, sa, socklen, &s->address) != NGX_OK) {
         (void) ngx_close_socket(fd);
         return NGX_TUNNEL_INTERNAL;
     }

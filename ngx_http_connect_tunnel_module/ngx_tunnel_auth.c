@@ -11,7 +11,7 @@
 
 #include <ngx_crypt.h>
 
-#if (NGX_THREADS)
+#if (NGX_TUNNEL_AUTH_THREADS)
 #include <ngx_thread_pool.h>
 #endif
 
@@ -39,8 +39,8 @@
 
 
 struct ngx_tunnel_users_s {
-#if (NGX_THREADS)
-    ngx_thread_pool_t            *threads;
+#if (NGX_TUNNEL_AUTH_THREADS)
+    ngx_thread_pool_t            *threads;       /* NULL: none can be had */
 #endif
 
 #if (NGX_OPENSSL)
@@ -59,6 +59,7 @@ struct ngx_tunnel_users_s {
 
 struct ngx_tunnel_auth_task_s {
     ngx_tunnel_auth_t            *auth;          /* NULL: has gone */
+    volatile ngx_uint_t           cancelled;     /* for the thread to see */
     ngx_pool_t                   *pool;
     ngx_uint_t                    slot;
     u_char                        digest[NGX_TUNNEL_AUTH_DIGEST];
@@ -82,10 +83,12 @@ typedef struct {
     ngx_tunnel_auth_state_e       state;
     size_t                        n;             /* bytes that match, or of
                                                     the hash */
-    ngx_uint_t                    found;
 } ngx_tunnel_auth_scan_t;
 
 
+#if (NGX_TUNNEL_AUTH_THREADS)
+static ngx_uint_t ngx_tunnel_auth_notified(ngx_cycle_t *cycle);
+#endif
 static ngx_int_t ngx_tunnel_auth_find(ngx_tunnel_auth_t *a, u_char *hash);
 static ngx_int_t ngx_tunnel_auth_scan(ngx_tunnel_auth_scan_t *scan,
     ngx_str_t *user, u_char *hash, u_char *p, u_char *last);
@@ -94,7 +97,9 @@ static ngx_int_t ngx_tunnel_auth_hash_password(ngx_pool_t *pool,
 static ngx_uint_t ngx_tunnel_auth_equal(u_char *a, u_char *b);
 static ngx_int_t ngx_tunnel_auth_start(ngx_tunnel_auth_t *a, u_char *hash);
 static ngx_int_t ngx_tunnel_auth_done(ngx_tunnel_auth_task_t *task);
-#if (NGX_THREADS)
+static void ngx_tunnel_auth_release(ngx_pool_t *pool,
+    ngx_tunnel_auth_task_t *task);
+#if (NGX_TUNNEL_AUTH_THREADS)
 static void ngx_tunnel_auth_thread(void *data, ngx_log_t *log);
 static void ngx_tunnel_auth_event(ngx_event_t *ev);
 #endif
@@ -114,11 +119,14 @@ ngx_tunnel_users_create(ngx_conf_t *cf)
         return NULL;
     }
 
-#if (NGX_THREADS)
+#if (NGX_TUNNEL_AUTH_THREADS)
 
-    users->threads = ngx_thread_pool_add(cf, NULL);
-    if (users->threads == NULL) {
-        return NULL;
+    if (ngx_tunnel_auth_notified(cf->cycle)) {
+
+        users->threads = ngx_thread_pool_add(cf, NULL);
+        if (users->threads == NULL) {
+            return NULL;
+        }
     }
 
 #endif
@@ -135,6 +143,61 @@ ngx_tunnel_users_create(ngx_conf_t *cf)
 
     return users;
 }
+
+
+ngx_int_t
+ngx_tunnel_users_init(ngx_cycle_t *cycle, ngx_tunnel_users_t *users)
+{
+#if (NGX_TUNNEL_AUTH_THREADS)
+
+    if (users->threads && !ngx_tunnel_auth_notified(cycle)) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "passwords are hashed in threads, and \"events\" with an "
+                      "event method that has none must come before \"stream\"");
+        return NGX_ERROR;
+    }
+
+#endif
+
+    return NGX_OK;
+}
+
+
+#if (NGX_TUNNEL_AUTH_THREADS)
+
+/*
+ * Whether a thread can notify the event method that is configured, which it
+ * may not be yet.  With others nginx would not start with a thread pool.
+ */
+
+static ngx_uint_t
+ngx_tunnel_auth_notified(ngx_cycle_t *cycle)
+{
+    ngx_uint_t            i;
+    ngx_event_conf_t     *ecf;
+    ngx_event_module_t   *module;
+
+    if (ngx_get_conf(cycle->conf_ctx, ngx_events_module) == NULL) {
+        return 1;
+    }
+
+    ecf = ngx_event_get_conf(cycle->conf_ctx, ngx_event_core_module);
+
+    for (i = 0; cycle->modules[i]; i++) {
+
+        if (cycle->modules[i]->type == NGX_EVENT_MODULE
+            && cycle->modules[i]->ctx_index == ecf->use)
+        {
+            module = cycle->modules[i]->ctx;
+
+            return module->actions.notify != NULL;
+        }
+    }
+
+    return 1;
+}
+
+#endif
 
 
 ngx_int_t
@@ -189,7 +252,7 @@ ngx_tunnel_auth_find(ngx_tunnel_auth_t *a, u_char *hash)
 
     if (fd == NGX_INVALID_FILE) {
         ngx_log_error(NGX_LOG_CRIT, a->log, ngx_errno,
-                      ngx_open_file_n " \"%V\" failed", &a->file);
+                      ngx_open_file_n " \"%s\" failed", a->file.data);
         a->what = "the file of users cannot be opened";
         return NGX_ERROR;
     }
@@ -204,7 +267,7 @@ ngx_tunnel_auth_find(ngx_tunnel_auth_t *a, u_char *hash)
 
         if (n == -1) {
             ngx_log_error(NGX_LOG_CRIT, a->log, ngx_errno,
-                          ngx_read_fd_n " \"%V\" failed", &a->file);
+                          ngx_read_fd_n " \"%s\" failed", a->file.data);
             a->what = "the file of users cannot be read";
             rc = NGX_ERROR;
             break;
@@ -230,7 +293,7 @@ ngx_tunnel_auth_find(ngx_tunnel_auth_t *a, u_char *hash)
 
     if (ngx_close_file(fd) == NGX_FILE_ERROR) {
         ngx_log_error(NGX_LOG_ALERT, a->log, ngx_errno,
-                      ngx_close_file_n " \"%V\" failed", &a->file);
+                      ngx_close_file_n " \"%s\" failed", a->file.data);
     }
 
     ngx_explicit_memzero(buf, NGX_TUNNEL_AUTH_BUFFER);
@@ -308,7 +371,7 @@ ngx_tunnel_auth_start(ngx_tunnel_auth_t *a, u_char *hash)
 {
     ngx_pool_t              *pool;
     ngx_tunnel_auth_task_t  *task;
-#if (NGX_THREADS)
+#if (NGX_TUNNEL_AUTH_THREADS)
     ngx_thread_task_t       *thread;
 #endif
 
@@ -319,7 +382,7 @@ ngx_tunnel_auth_start(ngx_tunnel_auth_t *a, u_char *hash)
         return NGX_ERROR;
     }
 
-#if (NGX_THREADS)
+#if (NGX_TUNNEL_AUTH_THREADS)
 
     thread = ngx_thread_task_alloc(pool, sizeof(ngx_tunnel_auth_task_t));
     task = thread ? thread->ctx : NULL;
@@ -339,12 +402,13 @@ ngx_tunnel_auth_start(ngx_tunnel_auth_t *a, u_char *hash)
 
     ngx_cpystrn(task->hash, hash, NGX_TUNNEL_AUTH_HASH);
 
-    task->password.len = a->password.len;
     task->password.data = ngx_pnalloc(pool, a->password.len + 1);
 
     if (task->password.data == NULL) {
         goto failed;
     }
+
+    task->password.len = a->password.len;
 
     ngx_cpystrn(task->password.data, a->password.data, a->password.len + 1);
 
@@ -355,11 +419,9 @@ ngx_tunnel_auth_start(ngx_tunnel_auth_t *a, u_char *hash)
             return ngx_tunnel_auth_done(task);
         }
 
-#if (NGX_THREADS)
+#if (NGX_TUNNEL_AUTH_THREADS)
 
-        /* not all event methods can be notified by a thread */
-
-        if (ngx_notify) {
+        if (a->users->threads) {
             thread->handler = ngx_tunnel_auth_thread;
             thread->event.handler = ngx_tunnel_auth_event;
             thread->event.data = task;
@@ -382,7 +444,7 @@ ngx_tunnel_auth_start(ngx_tunnel_auth_t *a, u_char *hash)
 
 failed:
 
-    ngx_destroy_pool(pool);
+    ngx_tunnel_auth_release(pool, task);
 
     a->what = "no memory";
 
@@ -449,27 +511,46 @@ ngx_tunnel_auth_done(ngx_tunnel_auth_task_t *task)
         if (rc == NGX_OK) {
             ngx_tunnel_auth_remember(a->users, task);
 
+        } else if (rc == NGX_DECLINED) {
+            a->what = "password mismatch";
+
         } else {
-            a->what = (rc == NGX_DECLINED) ? "password mismatch"
-                                           : "the password's hash is invalid";
+            a->what = "the password's hash is invalid";
+            rc = NGX_DECLINED;
         }
     }
 
-    ngx_explicit_memzero(task->password.data, task->password.len);
-    ngx_explicit_memzero(task->hash, NGX_TUNNEL_AUTH_HASH);
-
-    ngx_destroy_pool(task->pool);
+    ngx_tunnel_auth_release(task->pool, task);
 
     return rc;
 }
 
 
-#if (NGX_THREADS)
+static void
+ngx_tunnel_auth_release(ngx_pool_t *pool, ngx_tunnel_auth_task_t *task)
+{
+    if (task) {
+        ngx_explicit_memzero(task->password.data, task->password.len);
+        ngx_explicit_memzero(task->hash, NGX_TUNNEL_AUTH_HASH);
+    }
+
+    ngx_destroy_pool(pool);
+}
+
+
+#if (NGX_TUNNEL_AUTH_THREADS)
 
 static void
 ngx_tunnel_auth_thread(void *data, ngx_log_t *log)
 {
     ngx_tunnel_auth_task_t  *task = data;
+
+    /* those that have gone do not hold up those that wait */
+
+    if (task->cancelled) {
+        task->rc = NGX_DECLINED;
+        return;
+    }
 
     task->rc = ngx_tunnel_auth_hash_password(task->pool, task->password.data,
                                              task->hash);
@@ -501,6 +582,7 @@ ngx_tunnel_auth_cancel(ngx_tunnel_auth_t *a)
 {
     if (a->task) {
         a->task->auth = NULL;
+        a->task->cancelled = 1;
         a->task = NULL;
     }
 }
@@ -596,6 +678,13 @@ ngx_tunnel_users_create(ngx_conf_t *cf)
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "passwords need an nginx with auth_basic");
     return NULL;
+}
+
+
+ngx_int_t
+ngx_tunnel_users_init(ngx_cycle_t *cycle, ngx_tunnel_users_t *users)
+{
+    return NGX_OK;
 }
 
 

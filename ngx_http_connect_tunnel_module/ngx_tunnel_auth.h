@@ -17,7 +17,13 @@
 /* without crypt() nginx has no password formats */
 
 #if (NGX_CRYPT)
-#define NGX_TUNNEL_HAVE_AUTH  1
+#define NGX_TUNNEL_HAVE_AUTH     1
+#endif
+
+/* a crypt() that is not reentrant is not for threads */
+
+#if (NGX_THREADS && NGX_HAVE_GNU_CRYPT_R)
+#define NGX_TUNNEL_AUTH_THREADS  1
 #endif
 
 
@@ -56,9 +62,13 @@ struct ngx_tunnel_auth_s {
 };
 
 
-/* returns NULL after an error that it has logged */
+/*
+ * For the configuration, and for the start of a cycle.  The first returns NULL
+ * and the second NGX_ERROR after an error that it has logged.
+ */
 
 ngx_tunnel_users_t *ngx_tunnel_users_create(ngx_conf_t *cf);
+ngx_int_t ngx_tunnel_users_init(ngx_cycle_t *cycle, ngx_tunnel_users_t *users);
 
 /*
  * Looks the user up in the file, which is read anew, and compares passwords.

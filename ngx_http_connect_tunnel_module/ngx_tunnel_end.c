@@ -297,6 +297,26 @@ failed:
 }
 
 
+int
+ngx_tunnel_socket_dual(ngx_socket_t fd, int family)
+{
+#if (NGX_HAVE_INET6 && defined IPV6_V6ONLY)
+
+    int  off;
+
+    if (family == AF_INET6) {
+        off = 0;
+
+        return setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, (const void *) &off,
+                          sizeof(int));
+    }
+
+#endif
+
+    return 0;
+}
+
+
 ngx_uint_t
 ngx_tunnel_socket_available(void)
 {
@@ -335,6 +355,38 @@ ngx_tunnel_socket_ip(u_char *ip, struct sockaddr *sa)
 
         return 0;
     }
+}
+
+
+ngx_int_t
+ngx_tunnel_socket_name(ngx_pool_t *pool, struct sockaddr *sa,
+    socklen_t socklen, ngx_str_t *name)
+{
+    u_char              ip[NGX_TUNNEL_IP_LEN];
+    in_port_t           port;
+    struct sockaddr_in  sin;
+
+    port = ngx_tunnel_socket_ip(ip, sa);
+
+    if (sa->sa_family == AF_INET6 && ngx_tunnel_ip_family(ip) == AF_INET) {
+        ngx_memzero(&sin, sizeof(struct sockaddr_in));
+
+        sin.sin_family = AF_INET;
+        sin.sin_port = htons(port);
+        ngx_memcpy(&sin.sin_addr, ip + 12, 4);
+
+        sa = (struct sockaddr *) &sin;
+        socklen = sizeof(struct sockaddr_in);
+    }
+
+    name->data = ngx_pnalloc(pool, NGX_SOCKADDR_STRLEN);
+    if (name->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    name->len = ngx_sock_ntop(sa, socklen, name->data, NGX_SOCKADDR_STRLEN, 1);
+
+    return NGX_OK;
 }
 
 

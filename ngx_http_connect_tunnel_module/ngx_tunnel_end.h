@@ -98,6 +98,10 @@ struct ngx_tunnel_end_s {
 ngx_connection_t *ngx_tunnel_socket_connection(ngx_socket_t fd, int type,
     ngx_log_t *log);
 
+/* lets an IPv6 socket have IPv4 peers, too, as mapped ones; 0 or -1 */
+
+int ngx_tunnel_socket_dual(ngx_socket_t fd, int family);
+
 /* whether there can be one; nginx would log an alert if not */
 
 ngx_uint_t ngx_tunnel_socket_available(void);
@@ -105,6 +109,14 @@ ngx_uint_t ngx_tunnel_socket_available(void);
 /* the address of an IP socket, see ngx_tunnel_ip(), and its port or 0 */
 
 in_port_t ngx_tunnel_socket_ip(u_char *ip, struct sockaddr *sa);
+
+/*
+ * The text of an address with its port, an IPv4-mapped one as IPv4, from the
+ * pool; NGX_OK or NGX_ERROR.
+ */
+
+ngx_int_t ngx_tunnel_socket_name(ngx_pool_t *pool, struct sockaddr *sa,
+    socklen_t socklen, ngx_str_t *name);
 
 /* a handler for events that are only noted, in their flags, for later */
 

@@ -690,6 +690,13 @@ ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
             return NGX_TUNNEL_NO_REASON;
         }
 
+        if (n > 0 && from->whole && relay->usage
+            && n > ngx_tunnel_quota_left(relay->usage))
+        {
+            relay->ending = NGX_TUNNEL_QUOTA;
+            return NGX_TUNNEL_NO_REASON;
+        }
+
         if (n > 0 && !to->gone) {
             from->pos = relay->worker->scratch;
             from->last = from->pos + n;

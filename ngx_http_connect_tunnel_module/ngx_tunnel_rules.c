@@ -899,12 +899,23 @@ ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f)
     static const u_char  translated[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0xff,
                                             0xff };
     static const u_char  nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+    static const u_char  loopback[4] = { 127, 0, 0, 1 };
 
     if (sa->sa_family == AF_INET) {
         f->n = 1;
         f->form[0].family = AF_INET;
         ngx_memcpy(f->form[0].addr,
                    &((struct sockaddr_in *) sa)->sin_addr.s_addr, 4);
+
+        if (ngx_memcmp(f->form[0].addr, compatible, 4) == 0) {
+
+            /* Linux takes the unspecified address for the loopback one */
+
+            f->n = 2;
+            f->form[1].family = AF_INET;
+            ngx_memcpy(f->form[1].addr, loopback, 4);
+        }
+
         return;
     }
 
@@ -915,7 +926,12 @@ ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f)
     ngx_memcpy(f->form[0].addr, p, 16);
     f->form[1].family = AF_INET;
 
-    if ((ngx_memcmp(p, compatible, 12) == 0
+    if (ngx_memcmp(p, compatible, 16) == 0) {
+        f->form[1].family = AF_INET6;
+        ngx_memzero(f->form[1].addr, 16);
+        f->form[1].addr[15] = 1;
+
+    } else if ((ngx_memcmp(p, compatible, 12) == 0
          && !ngx_tunnel_rules_bits(p, compatible, 127))
         || ngx_memcmp(p, translated, 12) == 0
         || ngx_memcmp(p, nat64, 12) == 0)

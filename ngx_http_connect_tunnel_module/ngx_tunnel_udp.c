@@ -47,7 +47,7 @@ typedef struct {
 } ngx_tunnel_udp_peer_t;
 
 
-/* a datagram whose target is a name; its payload is behind it */
+/* a datagram whose target is a name; its payload and the name are behind */
 
 typedef struct {
     ngx_queue_t                   queue;
@@ -67,6 +67,7 @@ struct ngx_tunnel_udp_s {
     ngx_connection_t             *connection;    /* to the client */
     int                           client_family; /* of this one's socket */
     int                           target_family; /* and of the other one's */
+    int                           bound_family;  /* 0: targets of both */
 
     ngx_tunnel_udp_address_t      client;        /* port 0: not known yet */
     ngx_tunnel_udp_address_t      to;            /* of the last from there */
@@ -82,6 +83,7 @@ struct ngx_tunnel_udp_s {
 
     unsigned                      resolving:1;   /* in ngx_resolve_name() */
     unsigned                      denied:1;      /* and it is in the log */
+    unsigned                      unsent:1;      /* the same */
 };
 
 
@@ -104,8 +106,8 @@ static ssize_t ngx_tunnel_udp_target_send(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
 static ssize_t ngx_tunnel_udp_recv(ngx_connection_t *c, u_char *buf,
     size_t size, ngx_sockaddr_t *sa);
-static ssize_t ngx_tunnel_udp_send(ngx_connection_t *c, struct iovec *iov,
-    ngx_uint_t n, struct sockaddr *sa, socklen_t socklen);
+static ngx_int_t ngx_tunnel_udp_send(ngx_tunnel_end_t *e, struct iovec *iov,
+    ngx_uint_t n, ngx_sockaddr_t *sa, socklen_t socklen);
 static ngx_int_t ngx_tunnel_udp_admit(ngx_tunnel_udp_t *udp);
 static ngx_int_t ngx_tunnel_udp_admit_host(ngx_tunnel_udp_t *udp,
     ngx_str_t *host, in_port_t port, u_char *data, size_t len);
@@ -118,10 +120,15 @@ static ngx_int_t ngx_tunnel_udp_choose(ngx_tunnel_udp_t *udp,
 static size_t ngx_tunnel_udp_take(ngx_tunnel_udp_t *udp, u_char *buf);
 static ngx_int_t ngx_tunnel_udp_free(ngx_tunnel_udp_t *udp,
     ngx_tunnel_udp_query_t *q);
-static ngx_int_t ngx_tunnel_udp_admit_address(ngx_tunnel_udp_t *udp,
-    ngx_tunnel_udp_address_t *address, ngx_uint_t literal);
-static void ngx_tunnel_udp_denied(ngx_tunnel_udp_t *udp, ngx_str_t *target,
-    ngx_str_t *what);
+static ngx_uint_t ngx_tunnel_udp_has_route(ngx_tunnel_udp_t *udp,
+    ngx_tunnel_udp_address_t *address);
+static ngx_int_t ngx_tunnel_udp_check_target(ngx_tunnel_udp_t *udp,
+    ngx_tunnel_target_t *t);
+static ngx_int_t ngx_tunnel_udp_check_address(ngx_tunnel_udp_t *udp,
+    ngx_tunnel_udp_address_t *address, ngx_uint_t log);
+static ngx_int_t ngx_tunnel_udp_denied(ngx_tunnel_udp_t *udp, ngx_int_t rc,
+    ngx_str_t *target, ngx_str_t *what, ngx_uint_t log);
+static void ngx_tunnel_udp_unsent(ngx_tunnel_udp_t *udp, ngx_err_t err);
 static ngx_tunnel_udp_peer_t *ngx_tunnel_udp_find(ngx_tunnel_udp_t *udp,
     ngx_tunnel_udp_address_t *address);
 static ngx_int_t ngx_tunnel_udp_remember(ngx_tunnel_udp_t *udp,
@@ -183,15 +190,10 @@ static ngx_tunnel_result_e
 ngx_tunnel_udp_create(ngx_tunnel_session_t *s, struct sockaddr *sa,
     socklen_t socklen, struct sockaddr *client)
 {
-    u_char               *p;
+    u_char                ip[NGX_TUNNEL_IP_LEN];
     ngx_sockaddr_t        local;
     ngx_tunnel_udp_t     *udp;
     ngx_tunnel_result_e   result;
-
-    if (sa->sa_family == AF_UNIX) {
-        ngx_str_set(&s->what, "UDP needs a client that connects over IP");
-        return NGX_TUNNEL_INTERNAL;
-    }
 
     udp = ngx_pcalloc(s->pool, sizeof(ngx_tunnel_udp_t));
     if (udp == NULL) {
@@ -201,6 +203,14 @@ ngx_tunnel_udp_create(ngx_tunnel_session_t *s, struct sockaddr *sa,
     udp->session = s;
     udp->client_family = sa->sa_family;
     udp->client.port = ngx_tunnel_socket_ip(udp->client.ip, client);
+
+    (void) ngx_tunnel_socket_ip(ip, sa);
+
+    if (ngx_tunnel_ip_family(ip) != ngx_tunnel_ip_family(udp->client.ip)) {
+        ngx_str_set(&s->what, "the client's address is of another family than "
+                              "ours");
+        return NGX_TUNNEL_INTERNAL;
+    }
 
     ngx_queue_init(&udp->peers);
     ngx_queue_init(&udp->queries);
@@ -222,16 +232,9 @@ ngx_tunnel_udp_create(ngx_tunnel_session_t *s, struct sockaddr *sa,
         return NGX_TUNNEL_INTERNAL;
     }
 
-    p = ngx_pnalloc(s->pool, NGX_SOCKADDR_STRLEN);
-    if (p == NULL) {
-        return NGX_TUNNEL_INTERNAL;
-    }
-
-    s->address.data = p;
-    s->address.len = ngx_sock_ntop(&local.sockaddr, socklen, p,
-                                   NGX_SOCKADDR_STRLEN, 1);
-
-    return NGX_TUNNEL_OK;
+    return (ngx_tunnel_socket_name(s->pool, &local.sockaddr, socklen,
+                                   &s->address)
+            == NGX_OK) ? NGX_TUNNEL_OK : NGX_TUNNEL_INTERNAL;
 }
 
 
@@ -239,7 +242,7 @@ static ngx_tunnel_result_e
 ngx_tunnel_udp_open(ngx_tunnel_session_t *s, ngx_connection_t **cp,
     struct sockaddr *sa, socklen_t socklen, ngx_uint_t transparent)
 {
-    int                off, failed;
+    int                failed;
     ngx_socket_t       fd;
     ngx_connection_t  *c;
 
@@ -252,17 +255,7 @@ ngx_tunnel_udp_open(ngx_tunnel_session_t *s, ngx_connection_t **cp,
                                         : NGX_TUNNEL_MACHINE_LIMIT;
     }
 
-    off = 0;
-    failed = 0;
-
-#if (NGX_HAVE_INET6 && defined IPV6_V6ONLY)
-
-    if (sa->sa_family == AF_INET6) {
-        failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, (const void *) &off,
-                            sizeof(int));
-    }
-
-#endif
+    failed = ngx_tunnel_socket_dual(fd, sa->sa_family);
 
 #if (NGX_HAVE_TRANSPARENT_PROXY && defined IP_TRANSPARENT)
 
@@ -306,10 +299,12 @@ ngx_tunnel_udp_open(ngx_tunnel_session_t *s, ngx_connection_t **cp,
 static ngx_tunnel_result_e
 ngx_tunnel_udp_target(ngx_tunnel_session_t *s)
 {
+    u_char                ip[NGX_TUNNEL_IP_LEN];
     ngx_addr_t           *local;
-    ngx_uint_t            transparent;
     ngx_sockaddr_t        sa;
+#if (NGX_HAVE_INET6 && defined IPV6_V6ONLY)
     ngx_tunnel_result_e   result;
+#endif
 
     if (ngx_tunnel_session_bind(s, s->pool, &local) != NGX_OK) {
         ngx_str_set(&s->what, "invalid \"target_bind\" address");
@@ -317,11 +312,20 @@ ngx_tunnel_udp_target(ngx_tunnel_session_t *s)
     }
 
     if (local) {
-        transparent = s->conf->connect.bind->transparent;
-        s->udp->target_family = local->sockaddr->sa_family;
 
-        return ngx_tunnel_udp_open(s, &s->connection, local->sockaddr,
-                                   local->socklen, transparent);
+        /* a port that is set could be had only once */
+
+        ngx_memcpy(&sa, local->sockaddr, local->socklen);
+        ngx_inet_set_port(&sa.sockaddr, 0);
+
+        (void) ngx_tunnel_socket_ip(ip, &sa.sockaddr);
+
+        s->udp->target_family = sa.sockaddr.sa_family;
+        s->udp->bound_family = ngx_tunnel_ip_family(ip);
+
+        return ngx_tunnel_udp_open(s, &s->connection, &sa.sockaddr,
+                                   local->socklen,
+                                   s->conf->connect.bind->transparent);
     }
 
     ngx_memzero(&sa, sizeof(ngx_sockaddr_t));
@@ -345,6 +349,7 @@ ngx_tunnel_udp_target(ngx_tunnel_session_t *s)
 
     sa.sockaddr_in.sin_family = AF_INET;
     s->udp->target_family = AF_INET;
+    s->udp->bound_family = AF_INET;
 
     return ngx_tunnel_udp_open(s, &s->connection, &sa.sockaddr,
                                sizeof(struct sockaddr_in), 0);
@@ -547,7 +552,7 @@ ngx_tunnel_udp_client_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 
     socklen = ngx_tunnel_udp_sockaddr(&udp->client, udp->client_family, &sa);
 
-    return (ngx_tunnel_udp_send(e->connection, iov, 2, &sa.sockaddr, socklen)
+    return (ngx_tunnel_udp_send(e, iov, 2, &sa, socklen)
             == NGX_AGAIN) ? NGX_AGAIN : (ssize_t) size;
 }
 
@@ -607,7 +612,7 @@ ngx_tunnel_udp_target_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 
     socklen = ngx_tunnel_udp_sockaddr(&udp->to, udp->target_family, &sa);
 
-    return (ngx_tunnel_udp_send(e->connection, &iov, 1, &sa.sockaddr, socklen)
+    return (ngx_tunnel_udp_send(e, &iov, 1, &sa, socklen)
             == NGX_AGAIN) ? NGX_AGAIN : (ssize_t) size;
 }
 
@@ -653,16 +658,19 @@ ngx_tunnel_udp_recv(ngx_connection_t *c, u_char *buf, size_t size,
 
 /* a datagram that the system does not take is lost, as others are elsewhere */
 
-static ssize_t
-ngx_tunnel_udp_send(ngx_connection_t *c, struct iovec *iov, ngx_uint_t n,
-    struct sockaddr *sa, socklen_t socklen)
+static ngx_int_t
+ngx_tunnel_udp_send(ngx_tunnel_end_t *e, struct iovec *iov, ngx_uint_t n,
+    ngx_sockaddr_t *sa, socklen_t socklen)
 {
-    ngx_err_t      err;
-    struct msghdr  msg;
+    ngx_err_t          err;
+    struct msghdr      msg;
+    ngx_connection_t  *c;
+
+    c = e->connection;
 
     ngx_memzero(&msg, sizeof(struct msghdr));
 
-    msg.msg_name = (void *) sa;
+    msg.msg_name = (void *) &sa->sockaddr;
     msg.msg_namelen = socklen;
     msg.msg_iov = iov;
     msg.msg_iovlen = n;
@@ -676,8 +684,7 @@ ngx_tunnel_udp_send(ngx_connection_t *c, struct iovec *iov, ngx_uint_t n,
         }
 
         if (err != NGX_EINTR) {
-            ngx_log_debug1(NGX_LOG_DEBUG_EVENT, c->log, err,
-                           "tunnel sendmsg: fd:%d", c->fd);
+            ngx_tunnel_udp_unsent(e->data, err);
             break;
         }
     }
@@ -691,12 +698,8 @@ ngx_tunnel_udp_send(ngx_connection_t *c, struct iovec *iov, ngx_uint_t n,
 static ngx_int_t
 ngx_tunnel_udp_admit(ngx_tunnel_udp_t *udp)
 {
-    ngx_str_t               what;
     ngx_tunnel_target_t     target;
-    ngx_tunnel_session_t   *s;
     ngx_tunnel_udp_peer_t  *peer;
-
-    s = udp->session;
 
     peer = ngx_tunnel_udp_find(udp, &udp->to);
 
@@ -707,15 +710,13 @@ ngx_tunnel_udp_admit(ngx_tunnel_udp_t *udp)
     ngx_tunnel_target_set_address(&target, AF_INET6, udp->to.ip,
                                   udp->to.port);
 
-    if (ngx_tunnel_rules_allow_target(&s->conf->rules, &target, 0, s->log,
-                                      &what)
-        != NGX_OK)
+    if (ngx_tunnel_udp_check_target(udp, &target) != NGX_OK
+        || ngx_tunnel_udp_check_address(udp, &udp->to, 1) != NGX_OK)
     {
-        ngx_tunnel_udp_denied(udp, &target.text, &what);
         return NGX_DECLINED;
     }
 
-    return ngx_tunnel_udp_admit_address(udp, &udp->to, 1);
+    return ngx_tunnel_udp_remember(udp, &udp->to, 1);
 }
 
 
@@ -725,11 +726,7 @@ static ngx_int_t
 ngx_tunnel_udp_admit_host(ngx_tunnel_udp_t *udp, ngx_str_t *host,
     in_port_t port, u_char *data, size_t len)
 {
-    ngx_str_t              what;
-    ngx_tunnel_target_t    target;
-    ngx_tunnel_session_t  *s;
-
-    s = udp->session;
+    ngx_tunnel_target_t  target;
 
     if (ngx_tunnel_target_set(&target, host->data, host->len, port) != NULL) {
         return NGX_DECLINED;
@@ -742,11 +739,7 @@ ngx_tunnel_udp_admit_host(ngx_tunnel_udp_t *udp, ngx_str_t *host,
         return ngx_tunnel_udp_admit(udp);
     }
 
-    if (ngx_tunnel_rules_allow_target(&s->conf->rules, &target, 0, s->log,
-                                      &what)
-        != NGX_OK)
-    {
-        ngx_tunnel_udp_denied(udp, &target.text, &what);
+    if (ngx_tunnel_udp_check_target(udp, &target) != NGX_OK) {
         return NGX_DECLINED;
     }
 
@@ -758,6 +751,7 @@ static ngx_int_t
 ngx_tunnel_udp_resolve(ngx_tunnel_udp_t *udp, ngx_tunnel_target_t *t,
     u_char *data, size_t len)
 {
+    u_char                  *name;
     ngx_uint_t               i;
     ngx_addr_t              *addr;
     ngx_array_t             *hosts;
@@ -799,7 +793,7 @@ ngx_tunnel_udp_resolve(ngx_tunnel_udp_t *udp, ngx_tunnel_target_t *t,
         return NGX_DECLINED;
     }
 
-    q = ngx_alloc(sizeof(ngx_tunnel_udp_query_t) + len, s->log);
+    q = ngx_alloc(sizeof(ngx_tunnel_udp_query_t) + len + t->host.len, s->log);
 
     if (q == NULL) {
         ngx_resolve_name_done(ctx);
@@ -812,13 +806,15 @@ ngx_tunnel_udp_resolve(ngx_tunnel_udp_t *udp, ngx_tunnel_target_t *t,
     q->len = len;
     q->state = NGX_AGAIN;
 
-    ngx_memcpy(q + 1, data, len);
+    name = ngx_cpymem(q + 1, data, len);
+    ngx_memcpy(name, t->host.data, t->host.len);
 
     ngx_queue_insert_tail(&udp->queries, &q->queue);
     udp->nqueries++;
     udp->held += len;
 
-    ctx->name = t->host;
+    ctx->name.data = name;
+    ctx->name.len = t->host.len;
     ctx->handler = ngx_tunnel_udp_resolved;
     ctx->data = q;
     ctx->timeout = s->conf->connect.resolve_timeout;
@@ -887,40 +883,93 @@ ngx_tunnel_udp_resolved(ngx_resolver_ctx_t *ctx)
 }
 
 
-/* the first address that may be sent to, one of the preferred family first */
+/*
+ * Takes of a name's addresses one that may be sent to: if there is one that
+ * was sent to before, that, for the resolver has them in another order each
+ * time; else one that there is a route to, of the preferred family if it can
+ * be.
+ */
 
 static ngx_int_t
 ngx_tunnel_udp_choose(ngx_tunnel_udp_t *udp, ngx_resolver_addr_t *addrs,
     ngx_uint_t n, in_port_t port, ngx_tunnel_udp_address_t *address)
 {
-    int                    family;
-    ngx_uint_t             i, other;
-    ngx_tunnel_session_t  *s;
+    int         family;
+    ngx_uint_t  i, pass, last;
 
-    s = udp->session;
-
-    family = (s->conf->connect.prefer == NGX_TUNNEL_PREFER_IPV4
-              || udp->target_family == AF_INET)
+    family = (udp->session->conf->connect.prefer == NGX_TUNNEL_PREFER_IPV4)
              ? AF_INET : AF_INET6;
 
-    for (other = 0; other < 2; other++) {
+    address->port = port;
+
+    /* passes: known ones, of the family, of the other, and to tell why none */
+
+    for (pass = 0; pass < 4; pass++) {
+
+        last = (pass == 3);
 
         for (i = 0; i < n; i++) {
 
-            if ((addrs[i].sockaddr->sa_family != family) != other) {
+            (void) ngx_tunnel_socket_ip(address->ip, addrs[i].sockaddr);
+
+            if ((pass == 0 && ngx_tunnel_udp_find(udp, address) == NULL)
+                || (pass == 1 && addrs[i].sockaddr->sa_family != family)
+                || (pass == 2 && addrs[i].sockaddr->sa_family == family))
+            {
                 continue;
             }
 
-            (void) ngx_tunnel_socket_ip(address->ip, addrs[i].sockaddr);
-            address->port = port;
+            if (ngx_tunnel_udp_check_address(udp, address, last) != NGX_OK
+                || last)
+            {
+                continue;
+            }
 
-            if (ngx_tunnel_udp_admit_address(udp, address, 0) == NGX_OK) {
-                return NGX_OK;
+            if (pass == 0 || ngx_tunnel_udp_has_route(udp, address)) {
+                return ngx_tunnel_udp_remember(udp, address, 0);
             }
         }
     }
 
     return NGX_DECLINED;
+}
+
+
+/* whether the system would send to an address, which it does not do here */
+
+static ngx_uint_t
+ngx_tunnel_udp_has_route(ngx_tunnel_udp_t *udp,
+    ngx_tunnel_udp_address_t *address)
+{
+    int             rc;
+    socklen_t       socklen;
+    ngx_err_t       err;
+    ngx_socket_t    fd;
+    ngx_sockaddr_t  sa;
+
+    socklen = ngx_tunnel_udp_sockaddr(address, udp->target_family, &sa);
+
+    fd = ngx_socket(udp->target_family, SOCK_DGRAM, 0);
+
+    if (fd == (ngx_socket_t) -1) {
+        return 0;
+    }
+
+    rc = ngx_tunnel_socket_dual(fd, udp->target_family);
+
+    if (rc == 0) {
+        rc = connect(fd, &sa.sockaddr, socklen);
+    }
+
+    err = rc ? ngx_socket_errno : 0;
+
+    (void) ngx_close_socket(fd);
+
+    if (err) {
+        ngx_tunnel_udp_unsent(udp, err);
+    }
+
+    return err == 0;
 }
 
 
@@ -985,14 +1034,29 @@ ngx_tunnel_udp_free(ngx_tunnel_udp_t *udp, ngx_tunnel_udp_query_t *q)
 }
 
 
-/* asks the rules for an address, and remembers it */
+static ngx_int_t
+ngx_tunnel_udp_check_target(ngx_tunnel_udp_t *udp, ngx_tunnel_target_t *t)
+{
+    ngx_int_t              rc;
+    ngx_str_t              what;
+    ngx_tunnel_session_t  *s;
+
+    s = udp->session;
+
+    rc = ngx_tunnel_rules_check_target(&s->conf->rules, t, 0, s->log, &what);
+
+    return (rc == NGX_OK) ? NGX_OK
+                          : ngx_tunnel_udp_denied(udp, rc, &t->text, &what, 1);
+}
+
 
 static ngx_int_t
-ngx_tunnel_udp_admit_address(ngx_tunnel_udp_t *udp,
-    ngx_tunnel_udp_address_t *address, ngx_uint_t literal)
+ngx_tunnel_udp_check_address(ngx_tunnel_udp_t *udp,
+    ngx_tunnel_udp_address_t *address, ngx_uint_t log)
 {
     int                    family;
     u_char                 text[NGX_SOCKADDR_STRLEN];
+    ngx_int_t              rc;
     socklen_t              socklen;
     ngx_str_t              name, what;
     ngx_sockaddr_t         sa;
@@ -1002,43 +1066,67 @@ ngx_tunnel_udp_admit_address(ngx_tunnel_udp_t *udp,
 
     family = ngx_tunnel_ip_family(address->ip);
 
-    if (family == AF_INET6 && udp->target_family == AF_INET) {
+    if (udp->bound_family && udp->bound_family != family) {
         return NGX_DECLINED;
     }
 
     socklen = ngx_tunnel_udp_sockaddr(address, family, &sa);
 
+    rc = ngx_tunnel_rules_check_address(&s->conf->rules, &sa.sockaddr, 0,
+                                        s->main->own, &what);
+    if (rc == NGX_OK) {
+        return NGX_OK;
+    }
+
     name.data = text;
     name.len = ngx_sock_ntop(&sa.sockaddr, socklen, text, NGX_SOCKADDR_STRLEN,
                              1);
 
-    if (ngx_tunnel_rules_allow_address(&s->conf->rules, &sa.sockaddr, &name, 0,
-                                       s->main->own, s->log, &what)
-        != NGX_OK)
-    {
-        ngx_tunnel_udp_denied(udp, &name, &what);
-        return NGX_DECLINED;
-    }
-
-    return ngx_tunnel_udp_remember(udp, address, literal);
+    return ngx_tunnel_udp_denied(udp, rc, &name, &what, log);
 }
 
 
-/* one line a client; the others would be as many as it likes */
+/*
+ * NGX_OK if the rules are only tried.  It is one line a client, for the others
+ * would be as many as it likes.
+ */
+
+static ngx_int_t
+ngx_tunnel_udp_denied(ngx_tunnel_udp_t *udp, ngx_int_t rc, ngx_str_t *target,
+    ngx_str_t *what, ngx_uint_t log)
+{
+    ngx_uint_t  tried, level;
+
+    tried = (rc == NGX_DECLINED && udp->session->conf->rules.dry_run);
+
+    if ((log || tried) && !udp->denied) {
+        udp->denied = 1;
+        level = tried ? NGX_LOG_WARN : NGX_LOG_ERR;
+
+        ngx_log_error(level, udp->session->log, 0,
+                      "datagram to \"%V\" %s denied by \"%V\", and so may be "
+                      "others of this client",
+                      target, tried ? "would be" : "is", what);
+    }
+
+    return tried ? NGX_OK : NGX_DECLINED;
+}
+
+
+/* the same for datagrams that the system does not send */
 
 static void
-ngx_tunnel_udp_denied(ngx_tunnel_udp_t *udp, ngx_str_t *target,
-    ngx_str_t *what)
+ngx_tunnel_udp_unsent(ngx_tunnel_udp_t *udp, ngx_err_t err)
 {
-    if (udp->denied) {
+    if (udp->unsent) {
         return;
     }
 
-    udp->denied = 1;
+    udp->unsent = 1;
 
-    ngx_log_error(NGX_LOG_ERR, udp->session->log, 0,
-                  "datagram to \"%V\" is denied by \"%V\", and so may be "
-                  "others of this client", target, what);
+    ngx_log_error(NGX_LOG_INFO, udp->session->log, err,
+                  "datagram cannot be sent, and so may be others of this "
+                  "client");
 }
 
 
