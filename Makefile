@@ -12,7 +12,7 @@ SOURCES = $(wildcard $(MODULE)/*.[ch])
 T           = t
 PROVE_FLAGS = -j2
 
-export PORT DESTDIR
+export PORT SOCKS_PORT DESTDIR
 
 .DELETE_ON_ERROR:
 .PHONY: all run test test-sanitize unit fuzz bench install uninstall clean help FORCE
@@ -80,7 +80,8 @@ clean:
 
 help:
 	@echo 'make                build the module, as $(SO)'
-	@echo 'make run            a proxy on 127.0.0.1:3128, until Ctrl-C [PORT=3128]'
+	@echo 'make run            a proxy on 127.0.0.1:3128, and one for SOCKS on port 1080,'
+	@echo '                    until Ctrl-C [PORT=3128] [SOCKS_PORT=1080]'
 	@echo 'make test           all tests [T=t/one.t] [PROVE_FLAGS=-v]'
 	@echo 'make unit           the unit tests alone'
 	@echo 'make fuzz           fuzz the parsers, 10 seconds each [TIME=60 [SEED=2]]'
