@@ -72,6 +72,8 @@ static off_t ngx_tunnel_relay_allowed(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from);
 static ngx_tunnel_reason_e ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, ngx_tunnel_end_t *to, off_t allowed);
+static ngx_uint_t ngx_tunnel_relay_exceeds(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_end_t *from, ssize_t n);
 #if (NGX_TUNNEL_HAVE_SPLICE)
 static ssize_t ngx_tunnel_relay_splice(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from, off_t allowed);
@@ -685,15 +687,7 @@ ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 
         n = from->ops->recv(from, relay->worker->scratch, size ? size : 1);
 
-        if (n > 0 && (n > from->left || n > relay->left)) {
-            relay->ending = NGX_TUNNEL_MAX_PAYLOAD;
-            return NGX_TUNNEL_NO_REASON;
-        }
-
-        if (n > 0 && from->whole && relay->usage
-            && n > ngx_tunnel_quota_left(relay->usage))
-        {
-            relay->ending = NGX_TUNNEL_QUOTA;
+        if (n > 0 && ngx_tunnel_relay_exceeds(relay, from, n)) {
             return NGX_TUNNEL_NO_REASON;
         }
 
@@ -745,6 +739,41 @@ ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     }
 
     return reason;
+}
+
+
+/* whether so many bytes are too many; then nothing of them is passed */
+
+static ngx_uint_t
+ngx_tunnel_relay_exceeds(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
+    ssize_t n)
+{
+    off_t  left;
+
+    if (n > from->left || n > relay->left) {
+        relay->ending = NGX_TUNNEL_MAX_PAYLOAD;
+        return 1;
+    }
+
+    if (!from->whole || relay->usage == NULL) {
+        return 0;
+    }
+
+    left = ngx_tunnel_quota_left(relay->usage);
+
+    if (n <= left) {
+        return 0;
+    }
+
+    /* what is left is spent with it, or others would find it */
+
+    if (left > 0) {
+        ngx_tunnel_quota_spend(relay->usage, left);
+    }
+
+    relay->ending = NGX_TUNNEL_QUOTA;
+
+    return 1;
 }
 
 

@@ -443,7 +443,7 @@ ngx_tunnel_session_fail(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
 
     target = s->target ? &s->target->text : &s->asked;
     what = &s->what;
-    ngx_str_null(&failed);
+    failed = s->address;
 
     cn = s->connect;
 
