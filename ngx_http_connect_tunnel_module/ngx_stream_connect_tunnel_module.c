@@ -40,6 +40,10 @@ static char *ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf,
 static ngx_int_t ngx_stream_connect_tunnel_init_module(ngx_cycle_t *cycle);
 
 
+static char  ngx_stream_connect_tunnel_conflict[] =
+    "is in a server that has another handler, such as \"proxy_pass\"";
+
+
 const ngx_tunnel_layer_t  ngx_stream_connect_tunnel_layer = {
     &ngx_stream_connect_tunnel_module,
     ngx_stream_connect_tunnel_compile,
@@ -522,9 +526,11 @@ ngx_stream_connect_tunnel_value(void *data, void *compiled, ngx_str_t *value)
 }
 
 
-void
-ngx_stream_connect_tunnel_enable(ngx_conf_t *cf, ngx_uint_t resolve)
+char *
+ngx_stream_connect_tunnel_enable(ngx_conf_t *cf,
+    ngx_stream_content_handler_pt handler, ngx_uint_t resolve)
 {
+    ngx_stream_core_srv_conf_t             *cscf;
     ngx_stream_connect_tunnel_srv_conf_t   *ctscf;
     ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
 
@@ -533,9 +539,38 @@ ngx_stream_connect_tunnel_enable(ngx_conf_t *cf, ngx_uint_t resolve)
     ctscf = ngx_stream_conf_get_module_srv_conf(cf,
                                             ngx_stream_connect_tunnel_module);
 
+    cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
+
+    if (cscf->handler) {
+        return ngx_stream_connect_tunnel_conflict;
+    }
+
+    cscf->handler = handler;
+
     ctmcf->enabled = 1;
     ctscf->enabled = 1;
     ctscf->resolve |= resolve;
+
+    return NGX_CONF_OK;
+}
+
+
+ngx_int_t
+ngx_stream_connect_tunnel_check_handler(ngx_conf_t *cf, const char *directive,
+    ngx_stream_content_handler_pt handler)
+{
+    ngx_stream_core_srv_conf_t  *cscf;
+
+    cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
+
+    if (cscf->handler == handler) {
+        return NGX_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"%s\" directive %s", directive,
+                       ngx_stream_connect_tunnel_conflict);
+
+    return NGX_ERROR;
 }
 
 

@@ -55,10 +55,20 @@ extern const ngx_tunnel_layer_t  ngx_stream_connect_tunnel_layer;
 
 /*
  * For the directive of a front end: the server of the configuration that is
- * read has one.  Its targets may be names if resolve is set.
+ * read has one, whose targets may be names if resolve is set.  Returns NULL,
+ * or an error for the configuration to report.
  */
 
-void ngx_stream_connect_tunnel_enable(ngx_conf_t *cf, ngx_uint_t resolve);
+char *ngx_stream_connect_tunnel_enable(ngx_conf_t *cf,
+    ngx_stream_content_handler_pt handler, ngx_uint_t resolve);
+
+/*
+ * For the merge of its configuration: whether no other directive has taken the
+ * server's place; NGX_OK or, which the log tells, NGX_ERROR.
+ */
+
+ngx_int_t ngx_stream_connect_tunnel_check_handler(ngx_conf_t *cf,
+    const char *directive, ngx_stream_content_handler_pt handler);
 
 /*
  * Creates the tunnel session of a client, whose target and asked are then the

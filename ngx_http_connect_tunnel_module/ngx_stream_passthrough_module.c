@@ -29,10 +29,6 @@ static char *ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 
-static char  ngx_stream_passthrough_conflict[] =
-    "is in a server that has another handler, such as \"proxy_pass\"";
-
-
 static ngx_command_t  ngx_stream_passthrough_commands[] = {
 
     { ngx_string("passthrough"),
@@ -181,13 +177,11 @@ ngx_stream_passthrough_merge_srv_conf(ngx_conf_t *cf, void *parent,
 {
     ngx_stream_passthrough_srv_conf_t *conf = child;
 
-    ngx_stream_core_srv_conf_t  *cscf;
-
-    cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
-
-    if (conf->name.len && cscf->handler != ngx_stream_passthrough_handler) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"passthrough %V\" %s",
-                           &conf->name, ngx_stream_passthrough_conflict);
+    if (conf->name.len
+        && ngx_stream_connect_tunnel_check_handler(cf, "passthrough",
+                                               ngx_stream_passthrough_handler)
+           != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -200,10 +194,11 @@ ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_stream_passthrough_srv_conf_t *pscf = conf;
 
-    ngx_str_t                   *value;
-    ngx_url_t                    u;
-    ngx_tunnel_target_t         *target;
-    ngx_stream_core_srv_conf_t  *cscf;
+    char                 *rv;
+    ngx_str_t            *value;
+    ngx_url_t             u;
+    ngx_uint_t            variables;
+    ngx_tunnel_target_t  *target;
 
     if (pscf->name.len) {
         return "is duplicate";
@@ -217,25 +212,21 @@ ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     pscf->name = value[1];
 
-    cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
+    variables = (ngx_strlchr(value[1].data, value[1].data + value[1].len, '$')
+                 != NULL);
 
-    if (cscf->handler) {
-        return ngx_stream_passthrough_conflict;
+    rv = ngx_stream_connect_tunnel_enable(cf, ngx_stream_passthrough_handler,
+                                          variables);
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
-    cscf->handler = ngx_stream_passthrough_handler;
-
-    if (ngx_strlchr(value[1].data, value[1].data + value[1].len, '$')) {
-
-        ngx_stream_connect_tunnel_enable(cf, 1);
-
+    if (variables) {
         pscf->compiled = ngx_stream_connect_tunnel_layer.compile(cf,
                                                                  &value[1]);
 
         return pscf->compiled ? NGX_CONF_OK : NGX_CONF_ERROR;
     }
-
-    ngx_stream_connect_tunnel_enable(cf, 0);
 
     target = ngx_palloc(cf->pool, sizeof(ngx_tunnel_target_t));
     if (target == NULL) {

@@ -32,10 +32,6 @@
 
 #define NGX_STREAM_SOCKS_POOL    2048
 
-/* the reply to network unreachable, which is no result of its own */
-
-#define NGX_TUNNEL_SOCKS_NETWORK  3
-
 
 typedef enum {
     ngx_stream_socks_var_version = 0,
@@ -177,7 +173,7 @@ static void ngx_stream_socks_check_listening(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_relay(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_linger(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_drain(ngx_stream_socks_t *sk);
-static void ngx_stream_socks_gone(ngx_stream_socks_t *sk);
+static void ngx_stream_socks_leave(ngx_stream_socks_t *sk, ngx_uint_t status);
 static void ngx_stream_socks_close(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_finalize(ngx_stream_socks_t *sk,
     ngx_uint_t status);
@@ -202,10 +198,6 @@ static char *ngx_stream_socks_userid_add(ngx_conf_t *cf,
     ngx_stream_socks_userids_t *userids, ngx_str_t *value);
 static char *ngx_stream_socks_bind_address(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-
-
-static char  ngx_stream_socks_conflict[] =
-    "is in a server that has another handler, such as \"proxy_pass\"";
 
 
 static ngx_stream_socks_userids_t  ngx_stream_socks_any = { .any = 1 };
@@ -464,7 +456,7 @@ ngx_stream_socks_read_handler(ngx_event_t *rev)
     sk = ctx->socks;
 
     if (c->close) {
-        ngx_stream_socks_finalize(sk, NGX_STREAM_SERVICE_UNAVAILABLE);
+        ngx_stream_socks_leave(sk, NGX_STREAM_SERVICE_UNAVAILABLE);
         return;
     }
 
@@ -523,7 +515,7 @@ ngx_stream_socks_timer_handler(ngx_event_t *ev)
         ngx_log_error(NGX_LOG_INFO, sk->session->connection->log,
                       NGX_ETIMEDOUT, "client timed out");
 
-        ngx_stream_socks_gone(sk);
+        ngx_stream_socks_leave(sk, NGX_STREAM_CLIENT_CLOSED);
         return;
 
     case ngx_stream_socks_lingering:
@@ -585,7 +577,7 @@ ngx_stream_socks_process(ngx_stream_socks_t *sk)
         }
 
         if (rc == NGX_ERROR) {
-            ngx_stream_socks_gone(sk);
+            ngx_stream_socks_leave(sk, NGX_STREAM_CLIENT_CLOSED);
             return;
         }
     }
@@ -1410,7 +1402,7 @@ ngx_stream_socks_check_client(ngx_stream_socks_t *sk)
     rc = ngx_tunnel_socket_check(c);
 
     if (rc != NGX_OK) {
-        ngx_stream_socks_gone(sk);
+        ngx_stream_socks_leave(sk, NGX_STREAM_CLIENT_CLOSED);
     }
 }
 
@@ -1444,7 +1436,7 @@ ngx_stream_socks_check_listening(ngx_stream_socks_t *sk)
     }
 
     if (rc != NGX_OK && rc != NGX_AGAIN) {
-        ngx_stream_socks_gone(sk);
+        ngx_stream_socks_leave(sk, NGX_STREAM_CLIENT_CLOSED);
     }
 }
 
@@ -1553,10 +1545,10 @@ ngx_stream_socks_drain(ngx_stream_socks_t *sk)
 }
 
 
-/* the client has left */
+/* ends in the midst of it, with a status for a client that was not refused */
 
 static void
-ngx_stream_socks_gone(ngx_stream_socks_t *sk)
+ngx_stream_socks_leave(ngx_stream_socks_t *sk, ngx_uint_t status)
 {
     switch (sk->state) {
 
@@ -1567,7 +1559,7 @@ ngx_stream_socks_gone(ngx_stream_socks_t *sk)
         return;
 
     default:
-        ngx_stream_socks_finalize(sk, NGX_STREAM_CLIENT_CLOSED);
+        ngx_stream_socks_finalize(sk, status);
     }
 }
 
@@ -1662,16 +1654,7 @@ ngx_stream_socks_variable(ngx_stream_session_t *s,
         }
     }
 
-    if (value.len == 0) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    v->len = value.len;
-    v->data = value.data;
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
+    ngx_tunnel_variable_set(v, &value);
 
     return NGX_OK;
 }
@@ -1733,7 +1716,6 @@ ngx_stream_socks_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_stream_socks_srv_conf_t *prev = parent;
     ngx_stream_socks_srv_conf_t *conf = child;
 
-    ngx_stream_core_srv_conf_t             *cscf;
     ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
 
     ngx_conf_merge_msec_value(conf->handshake_timeout,
@@ -1753,11 +1735,10 @@ ngx_stream_socks_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_OK;
     }
 
-    cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
-
-    if (cscf->handler != ngx_stream_socks_handler) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "\"socks\" %s",
-                           ngx_stream_socks_conflict);
+    if (ngx_stream_connect_tunnel_check_handler(cf, "socks",
+                                                ngx_stream_socks_handler)
+        != NGX_OK)
+    {
         return NGX_CONF_ERROR;
     }
 
@@ -1823,8 +1804,6 @@ ngx_stream_socks(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_stream_socks_srv_conf_t *sscf = conf;
 
-    ngx_stream_core_srv_conf_t  *cscf;
-
     if (sscf->versions) {
         return "is duplicate";
     }
@@ -1837,17 +1816,7 @@ ngx_stream_socks(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
-
-    if (cscf->handler) {
-        return ngx_stream_socks_conflict;
-    }
-
-    cscf->handler = ngx_stream_socks_handler;
-
-    ngx_stream_connect_tunnel_enable(cf, 1);
-
-    return NGX_CONF_OK;
+    return ngx_stream_connect_tunnel_enable(cf, ngx_stream_socks_handler, 1);
 }
 
 
@@ -1994,11 +1963,9 @@ static char *
 ngx_stream_socks_userid_add(ngx_conf_t *cf,
     ngx_stream_socks_userids_t *userids, ngx_str_t *value)
 {
-    ngx_str_t             *string;
+    ngx_str_t        *string;
 #if (NGX_PCRE)
-    u_char                 errstr[NGX_MAX_CONF_ERRSTR];
-    ngx_regex_elt_t       *elt;
-    ngx_regex_compile_t    rc;
+    ngx_regex_elt_t  *elt;
 #endif
 
     if (value->len == 0 || value->data[0] != '~') {
@@ -2015,46 +1982,20 @@ ngx_stream_socks_userid_add(ngx_conf_t *cf,
 
 #if (NGX_PCRE)
 
-    ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
-
-    rc.pattern.data = value->data + 1;
-    rc.pattern.len = value->len - 1;
-
-    if (rc.pattern.len && rc.pattern.data[0] == '*') {
-        rc.pattern.data++;
-        rc.pattern.len--;
-        rc.options = NGX_REGEX_CASELESS;
-    }
-
-    if (rc.pattern.len == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "empty regex in \"socks_userid\" directive");
-        return NGX_CONF_ERROR;
-    }
-
-    rc.pool = cf->pool;
-    rc.err.len = NGX_MAX_CONF_ERRSTR;
-    rc.err.data = errstr;
-
-    if (ngx_regex_compile(&rc) != NGX_OK) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V", &rc.err);
-        return NGX_CONF_ERROR;
-    }
-
     elt = ngx_array_push(&userids->regexes);
     if (elt == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    elt->regex = rc.regex;
+    elt->regex = ngx_tunnel_conf_regex(cf, value, "userid");
     elt->name = value->data;
 
-    return NGX_CONF_OK;
+    return elt->regex ? NGX_CONF_OK : NGX_CONF_ERROR;
 
 #else
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "using regex \"%V\" requires PCRE library", value);
+                       "userid \"%V\" requires PCRE library", value);
     return NGX_CONF_ERROR;
 
 #endif

@@ -152,8 +152,9 @@ ngx_tunnel_users_init(ngx_cycle_t *cycle, ngx_tunnel_users_t *users)
 
     if (users->threads && !ngx_tunnel_auth_notified(cycle)) {
         ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                      "passwords are hashed in threads, and \"events\" with an "
-                      "event method that has none must come before \"stream\"");
+                      "passwords are hashed in threads: \"events\" with an "
+                      "event method without them must come before "
+                      "\"stream\"");
         return NGX_ERROR;
     }
 

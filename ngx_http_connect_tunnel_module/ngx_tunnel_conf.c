@@ -151,6 +151,46 @@ ngx_tunnel_conf_explain(ngx_conf_t *cf, ngx_command_t *cmd, char *rv,
 }
 
 
+#if (NGX_PCRE)
+
+ngx_regex_t *
+ngx_tunnel_conf_regex(ngx_conf_t *cf, ngx_str_t *value, const char *what)
+{
+    u_char               errstr[NGX_MAX_CONF_ERRSTR];
+    ngx_regex_compile_t  rc;
+
+    ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
+
+    rc.pattern.data = value->data + 1;
+    rc.pattern.len = value->len - 1;
+
+    if (rc.pattern.len && rc.pattern.data[0] == '*') {
+        rc.pattern.data++;
+        rc.pattern.len--;
+        rc.options = NGX_REGEX_CASELESS;
+    }
+
+    if (rc.pattern.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "empty regex in %s \"%V\"", what, value);
+        return NULL;
+    }
+
+    rc.pool = cf->pool;
+    rc.err.len = NGX_MAX_CONF_ERRSTR;
+    rc.err.data = errstr;
+
+    if (ngx_regex_compile(&rc) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V", &rc.err);
+        return NULL;
+    }
+
+    return rc.regex;
+}
+
+#endif
+
+
 char *
 ngx_tunnel_conf_invalid(ngx_conf_t *cf, ngx_command_t *cmd, ngx_str_t *value,
     const char *allowed)

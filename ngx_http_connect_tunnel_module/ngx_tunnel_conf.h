@@ -50,6 +50,18 @@ char *ngx_tunnel_conf_enum_slot(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_tunnel_conf_bitmask_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
+#if (NGX_PCRE)
+
+/*
+ * Compiles "~regex" or "~*regex", which is what; returns NULL after an error
+ * that it has logged
+ */
+
+ngx_regex_t *ngx_tunnel_conf_regex(ngx_conf_t *cf, ngx_str_t *value,
+    const char *what);
+
+#endif
+
 /* says that a value is not what is allowed; returns NGX_CONF_ERROR */
 
 char *ngx_tunnel_conf_invalid(ngx_conf_t *cf, ngx_command_t *cmd,

@@ -5,6 +5,7 @@
 
 
 #include "ngx_tunnel_rules.h"
+#include "ngx_tunnel_conf.h"
 
 #include <ifaddrs.h>
 
@@ -436,44 +437,25 @@ ngx_tunnel_rules_regex(ngx_conf_t *cf, ngx_str_t *value,
 {
 #if (NGX_PCRE)
 
-    u_char                errstr[NGX_MAX_CONF_ERRSTR];
-    ngx_str_t             regex;
-    ngx_regex_compile_t   rc;
+    u_char  *p;
 
-    regex.data = value->data + 1;
-    regex.len = value->len - 1;
+    pattern->regex = ngx_tunnel_conf_regex(cf, value, "target pattern");
 
-    ngx_memzero(&rc, sizeof(ngx_regex_compile_t));
-
-    if (regex.len && regex.data[0] == '*') {
-        regex.data++;
-        regex.len--;
-        rc.options = NGX_REGEX_CASELESS;
-    }
-
-    if (regex.len == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "empty regex in target pattern \"%V\"", value);
+    if (pattern->regex == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    if (regex.data[0] != '^') {
+    p = value->data + 1;
+
+    if (*p == '*') {
+        p++;
+    }
+
+    if (*p != '^') {
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                            "target pattern \"%V\" has no leading \"^\" and "
                            "matches more hosts than those it names", value);
     }
-
-    rc.pattern = regex;
-    rc.pool = cf->pool;
-    rc.err.len = NGX_MAX_CONF_ERRSTR;
-    rc.err.data = errstr;
-
-    if (ngx_regex_compile(&rc) != NGX_OK) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%V", &rc.err);
-        return NGX_CONF_ERROR;
-    }
-
-    pattern->regex = rc.regex;
 
     return NGX_CONF_OK;
 

@@ -582,17 +582,28 @@ ngx_tunnel_session_variable(ngx_tunnel_session_t *s, ngx_uint_t id,
     }
 
     if (rc == NGX_DECLINED) {
-        v->not_found = 1;
-        return NGX_OK;
+        ngx_str_null(&value);
     }
 
-    v->len = value.len;
-    v->data = value.data;
+    ngx_tunnel_variable_set(v, &value);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_tunnel_variable_set(ngx_variable_value_t *v, ngx_str_t *value)
+{
+    if (value->len == 0) {
+        v->not_found = 1;
+        return;
+    }
+
+    v->len = value->len;
+    v->data = value->data;
     v->valid = 1;
     v->no_cacheable = 0;
     v->not_found = 0;
-
-    return NGX_OK;
 }
 
 

@@ -343,6 +343,10 @@ typedef struct {
 
 extern const ngx_tunnel_variable_t  ngx_tunnel_variables[];
 
+/* gives a variable a value, which stays the caller's; an empty one is none */
+
+void ngx_tunnel_variable_set(ngx_variable_value_t *v, ngx_str_t *value);
+
 /* a variable of a session, which may be NULL; NGX_OK or NGX_ERROR */
 
 ngx_int_t ngx_tunnel_session_variable(ngx_tunnel_session_t *s,

@@ -27,6 +27,10 @@
 #define NGX_TUNNEL_SOCKS_PASSWORD   0x02
 #define NGX_TUNNEL_SOCKS_NO_METHOD  0xff
 
+/* the code for a network that cannot be reached, which is no result of ours */
+
+#define NGX_TUNNEL_SOCKS_NETWORK    3
+
 /* what a name of SOCKS may have, also a userid */
 
 #define NGX_TUNNEL_SOCKS_NAME       255
@@ -46,8 +50,8 @@
 /*
  * What a client asks for.  The strings point into the input, and host:port of
  * the target into itself.  A target that is an IPv4 or IPv6 address may have
- * come as text.  The port may be 0, but not for CONNECT.  With UDP ASSOCIATE the
- * target is where the client will send from, as far as it knows.
+ * come as text.  The port may be 0, but not for CONNECT.  With UDP ASSOCIATE
+ * the target is where the client will send from, as far as it knows.
  */
 
 typedef struct {
