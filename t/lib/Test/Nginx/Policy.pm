@@ -6,8 +6,8 @@ package Test::Nginx::Policy;
 #				all of a test file: plans, runs the cases at
 #				once, each with a server, a client and a
 #				target of its own, and checks how they ended.
-#				The front end is "http" or "stream", and gives
-#				the cases.
+#				The front end is "http", "stream" or "socks",
+#				and gives the cases.
 #				main => text for the main context,
 #				conf => text for http {} or stream {},
 #				files => { name => content },
@@ -17,7 +17,7 @@ package Test::Nginx::Policy;
 #   half_close_cases(), variable_cases(), combined_cases()
 #				each with ($front), a list of cases
 #   variable_conf($front), variable_files(), combined_conf($front),
-#   combined_check(), combined_tests()
+#   combined_check(), combined_tests($front)
 #				what some of them need besides
 #
 # A case has
@@ -26,7 +26,9 @@ package Test::Nginx::Policy;
 #   conf			directives of its server
 #   location			those of its location, http only
 #   listen			parameters, such as "proxy_protocol"
-#   connect			options of client_connect(), a hash
+#   connect			options of client_connect(), a hash; of
+#				socks_tunnel() for that front end
+#   socks			how its client asks, if not by turns
 #   headers			of the request, http only
 #   ssl				the client speaks TLS
 #   early			bytes the client sends behind the request
@@ -87,6 +89,7 @@ use Time::HiRes qw/ sleep time /;
 
 use Test::Nginx qw/ port /;
 use Test::Nginx::Tunnel;
+use Test::Nginx::Relay qw/ socks_way socks_tunnel socks_names /;
 
 ###############################################################################
 
@@ -110,8 +113,9 @@ sub policy_test {
 	my $cases = [ $code->($front) ];
 
 	my $ssl = grep { $_->{ssl} } @$cases;
+	my $block = block($front);
 
-	$t->has($front, $ssl ? ($front . '_ssl', 'socket_ssl') : ());
+	$t->has($block, $ssl ? ($block . '_ssl', 'socket_ssl') : ());
 	$t->plan(case_tests(@$cases) + ($opt{tests} || 0));
 
 	make_cert($t, 'localhost') if $ssl;
@@ -123,7 +127,11 @@ sub policy_test {
 		$case->{id} = ++$n;
 		$case->{proxy} = port(8000 + $n);
 		$case->{port} = port(8500 + $n);
+		$case->{socks} ||= socks_way($n);
 	}
+
+	$opt{conf} = (defined $opt{conf} ? $opt{conf} : '')
+		. '    ' . socks_names($t) . "\n\n" if $front eq 'socks';
 
 	$t->write_file_expand('nginx.conf',
 		policy_conf($front, $cases, $ssl, %opt));
@@ -132,6 +140,10 @@ sub policy_test {
 	$t->write_file($_, $files{$_}) for keys %files;
 
 	my $d = $t->testdir();
+
+	# what pattern() keeps is made once, and not in every process
+
+	pattern(1);
 
 	for my $case (@$cases) {
 		start_daemon($t, \&target_daemon, $case->{port}, $case,
@@ -142,21 +154,30 @@ sub policy_test {
 
 	run_clients($front, $cases, $d);
 
-	check_case($t, $_) for @$cases;
+	check_case($t, $front, $_) for @$cases;
 
 	$opt{check}->($t, $front, $cases) if $opt{check};
+}
+
+# A front end is part of one of the two.
+
+sub block {
+	my ($front) = @_;
+
+	return $front eq 'http' ? 'http' : 'stream';
 }
 
 sub policy_conf {
 	my ($front, $cases, $ssl, %opt) = @_;
 
 	my $http = $front eq 'http';
+	my $block = block($front);
 
 	%opt = (main => '', conf => '', %opt);
 
 	my $text = "\n%%TEST_GLOBALS%%\n\ndaemon off;\n$opt{main}\n"
-		. "events {\n    worker_connections 1024;\n}\n\n$front {\n"
-		. '    %%TEST_GLOBALS_' . uc($front) . "%%\n\n";
+		. "events {\n    worker_connections 1024;\n}\n\n$block {\n"
+		. '    %%TEST_GLOBALS_' . uc($block) . "%%\n\n";
 
 	$text .= "    ssl_certificate localhost.crt;\n"
 		. "    ssl_certificate_key localhost.key;\n\n" if $ssl;
@@ -182,7 +203,8 @@ EOF
 			defined $case->{listen} ? $case->{listen} : ();
 
 		my $target = '127.0.0.1:' . (8500 + $case->{id});
-		my $tunnel = !$http ? "passthrough $target;"
+		my $tunnel = $front eq 'stream' ? "passthrough $target;"
+			: $front eq 'socks' ? 'socks;'
 			: defined $case->{location}
 				? "location / { connect_tunnel; "
 					. "$case->{location} }"
@@ -237,24 +259,49 @@ sub client {
 	my $start = time();
 	my $early = pattern($case->{early} || 0);
 
-	my ($s, $head) = client_start($front, $case, $early);
+	my ($s, $told) = client_start($front, $case, $early);
 
-	peer($s, $case->{client}, $report, $start, length $early, $head);
+	peer($s, $case->{client}, $report, $start, length $early, $told);
 }
+
+# The connection, and what the client is told: a status or a code.
 
 sub client_start {
 	my ($front, $case, $early) = @_;
 
 	my %connect = (ssl => $case->{ssl}, %{$case->{connect} || {}});
 
-	return connect_tunnel($case->{proxy}, "127.0.0.1:$case->{port}",
-		%connect, early => $early, headers => $case->{headers} || [])
-		if $front eq 'http';
+	return socks_tunnel($case->{proxy}, $case->{socks}, $case->{port},
+		%connect, early => $early) if $front eq 'socks';
+
+	if ($front eq 'http') {
+		my ($s, $head) = connect_tunnel($case->{proxy},
+			"127.0.0.1:$case->{port}", %connect, early => $early,
+			headers => $case->{headers} || []);
+
+		return ($s, $head =~ /^HTTP\/1\.1 (\d+)/);
+	}
 
 	my $s = client_connect($case->{proxy}, %connect);
 	write_all($s, $early) if $s;
 
-	return ($s, '');
+	return ($s);
+}
+
+# What it is to be told of a result.
+
+sub told {
+	my ($front, $case, $result) = @_;
+
+	my %told = (
+		http	=> { ok => 200, internal => 500 },
+		socks4	=> { ok => 90, internal => 91 },
+		socks5	=> { ok => 0, internal => 1 },
+	);
+
+	return '-' if $front eq 'stream';
+	return $told{http}{$result} if $front eq 'http';
+	return $told{'socks' . substr $case->{socks}, 0, 1}{$result};
 }
 
 sub target_daemon {
@@ -263,7 +310,7 @@ sub target_daemon {
 	Test::Nginx::Tunnel::serve($addr, sub {
 		my ($s) = @_;
 
-		peer($s, $case->{target}, $report, time(), 0, '');
+		peer($s, $case->{target}, $report, time(), 0);
 	});
 }
 
@@ -271,7 +318,7 @@ sub target_daemon {
 # these were the right ones, how it ended, and when.
 
 sub peer {
-	my ($s, $steps, $report, $start, $early, $head) = @_;
+	my ($s, $steps, $report, $start, $early, $told) = @_;
 
 	local $SIG{PIPE} = 'IGNORE';
 
@@ -298,11 +345,10 @@ sub peer {
 		$p->{state} = 'UNCONNECTED';
 	}
 
-	my ($status) = $head =~ /^HTTP\/1\.1 (\d+)/;
+	$told = '-' unless defined $told;
 
 	Test::Nginx::Tunnel::append($report, sprintf("%d %s %.3f %.3f %s%s\n",
-		$p->{in}, $p->{state}, $start, time(), $status || '-',
-		$p->{notes}));
+		$p->{in}, $p->{state}, $start, time(), $told, $p->{notes}));
 }
 
 # Reads no more than n bytes.
@@ -614,7 +660,7 @@ sub case_tests {
 }
 
 sub check_case {
-	my ($t, $case) = @_;
+	my ($t, $front, $case) = @_;
 
 	my $name = $case->{name};
 	my $d = $t->testdir();
@@ -636,12 +682,13 @@ sub check_case {
 	} qw/ client target /;
 
 	if (defined $case->{result}) {
-		my ($state, $seen) = (split ' ', $peer{client})[1, 4];
+		my ($state, $told) = (split ' ', $peer{client})[1, 4];
 
-		is("$result $reason $status", "$case->{result} - "
-			. ($case->{status} || 500), "$name - refused");
+		is("$result $reason $status", "$case->{result} - 500",
+			"$name - refused");
 		ok($peer{target} eq '' && $state ne 'TIMEOUT'
-			&& ($seen eq '-' || $seen eq $status), "$name - peers")
+			&& $told eq told($front, $case, $case->{result}),
+			"$name - peers")
 			or diag("client: $peer{client}\n",
 				"target: $peer{target}");
 
@@ -652,19 +699,22 @@ sub check_case {
 		is(join(', ', compare($case, 'received', $received),
 			compare($case, 'sent', $sent),
 			compare($case, 'total', $received + $sent),
-			saw($case, 'client', $peer{client}, $sent),
+			saw($case, 'client', $peer{client}, $sent,
+				told($front, $case, 'ok')),
 			saw($case, 'target', $peer{target}, $received)), '',
 			"$name - bytes and end")
 			or diag("log: $line\nclient: $peer{client}\n",
 				"target: $peer{target}");
 
 		my $addr = "127.0.0.1:$case->{port}";
+		my $to = $front eq 'socks' && $case->{socks} =~ /name|4a/
+			? "name.example:$case->{port}" : $addr;
 
 		ok(wait_log($t, 'error.log', qr/\Q[info]\E.*
-			\Q tunnel to "$addr" at $addr ended: $case->{reason}, \E
+			\Q tunnel to "$to" at $addr ended: $case->{reason}, \E
 			\Qreceived: $received, sent: $sent\E\b/x, 1),
 			"$name - error log") or diag(join "\n",
-				grep { /"\Q$addr\E" at/ }
+				grep { / at \Q$addr\E/ }
 				log_lines($t, 'error.log'));
 	}
 
@@ -705,13 +755,14 @@ sub compare {
 # What is wrong with that which a peer saw.
 
 sub saw {
-	my ($case, $who, $line, $n) = @_;
+	my ($case, $who, $line, $n, $expected) = @_;
 
-	my ($got, $state, undef, undef, undef, $notes) = split ' ', $line, 6;
+	my ($got, $state, undef, undef, $told, $notes) = split ' ', $line, 6;
 	my @wrong;
 
 	return "$who: nothing" unless defined $state;
 	push @wrong, $notes if defined $notes;
+	push @wrong, "told: $told" if defined $expected && $told ne $expected;
 
 	my $end = $state eq 'CLOSED' || $case->{reason} eq 'completed'
 		? 'EOF' : 'EOF|RESET|TRUNCATED';
@@ -922,7 +973,42 @@ sub timeout_cases {
 			received => 0, sent => 0,
 			time	=> [ 2, 5 ],
 		},
+		$front eq 'socks' ? handshake_cases() : (),
 	);
+}
+
+# What is said before a tunnel has a time of its own.
+
+sub handshake_cases {
+	my $slow = { split => [ 1, 3, delay => 0.5 ] };
+
+	return map {
+		my $socks = $_;
+
+		with_tls({
+			name	=> "handshake timeout is over, $socks",
+			socks	=> $socks,
+			conf	=> 'socks_handshake_timeout 1s;',
+			client	=> [ sends(5), waits(2), sends(5), takes(3),
+				ends() ],
+			target	=> [ takes(10), sends(3) ],
+			reason	=> 'completed',
+			received => 10, sent => 3,
+			time	=> [ 2, 5 ],
+		}, {
+			name	=> "lifetime after a slow handshake, $socks",
+			socks	=> $socks,
+			connect	=> $slow,
+			conf	=> 'relay_max_lifetime 900ms; '
+				. 'relay_idle_timeout 800ms;',
+			client	=> [ sends(5), takes(3), waits(0.5),
+				sends(5) ],
+			target	=> [ takes(5), sends(3) ],
+			reason	=> 'max_lifetime',
+			received => 10, sent => 3,
+			time	=> [ 0.9, 5 ],
+		});
+	} '4', '5', '4a', '5 name';
 }
 
 ###############################################################################
@@ -1381,6 +1467,8 @@ sub payload_cases {
 			received => 700, sent => 300,
 		}),
 
+		$front eq 'socks' ? early_cases() : (),
+
 		# small pieces, half closed peers, a limit of one byte
 
 		both_ways({
@@ -1430,6 +1518,33 @@ sub payload_cases {
 			received => MB, sent => MB,
 		} } qw/ off 0 /),
 	);
+}
+
+# Every way to ask, with few and with many bytes behind it.
+
+sub early_cases {
+	return map {
+		my $socks = $_;
+
+		with_tls({
+			name	=> "early bytes, $socks",
+			socks	=> $socks,
+			conf	=> 'relay_max_payload 1000;',
+			early	=> 600,
+			client	=> [ takes(300), sends(101) ],
+			target	=> [ takes(600), sends(300) ],
+			reason	=> 'max_payload',
+			received => 700, sent => 300,
+		}, {
+			name	=> "early bulk, $socks",
+			socks	=> $socks,
+			conf	=> 'relay_max_payload 2m; relay_splice on;',
+			early	=> MB,
+			client	=> [ sends(MB + 1) ],
+			reason	=> 'max_payload',
+			received => 2 * MB, sent => 0,
+		});
+	} '4', '4a', '5', '5 glued', '5 name';
 }
 
 ###############################################################################
@@ -1553,6 +1668,31 @@ $users    }
     relay_max_lifetime \$lifetime;
     relay_max_payload \$upload upload;
     relay_min_rate \$rate window=1s grace=1s;
+
+EOF
+
+	$conf .= <<'EOF' if $front eq 'socks';
+    map $socks_user $by_user {
+        alice 1000;
+        default 5;
+    }
+
+    map $socks_version $by_version {
+        4 400;
+        4a 401;
+        5 500;
+    }
+
+    map $socks_command $by_command {
+        connect 100;
+        default 5;
+    }
+
+    map $tunnel_host $by_host {
+        name.example 200;
+        127.0.0.1 201;
+        default 5;
+    }
 
 EOF
 
@@ -1855,7 +1995,8 @@ sub variable_cases {
 				'relay_max_payload download', 'x' ]),
 	);
 
-	return @cases if $front ne 'http';
+	return @cases if $front eq 'stream';
+	return @cases, socks_variable_cases() if $front eq 'socks';
 
 	return @cases, (
 		{
@@ -1905,6 +2046,58 @@ sub variable_cases {
 			}
 		} [ 'alice', 1000 ], [ 'bob', 5 ]),
 	);
+}
+
+# What is only known once the client has said it.
+
+sub socks_variable_cases {
+	my $basic = 'socks_auth basic proxy users;';
+
+	my @cut = map {
+		my ($name, $n, $value, $socks, $connect, $conf) = @$_;
+
+		{
+			name	=> $name,
+			socks	=> $socks,
+			connect	=> $connect || {},
+			conf	=> ($conf || '')
+				. " relay_max_payload $value upload;",
+			client	=> [ sends(1001) ],
+			reason	=> 'max_payload',
+			received => $n, sent => 0,
+		};
+	} (
+		[ 'user alice', 1000, '$by_user', '5',
+			{ auth => 'alice:secret' }, $basic ],
+		[ 'user bob', 5, '$by_user', '5 name',
+			{ auth => 'bob:secret' }, $basic ],
+		[ 'no user', 5, '$by_user', '5' ],
+		[ 'userid alice', 1000, '$by_user', '4',
+			{ user => 'alice' } ],
+		[ 'userid carol', 5, '$by_user', '4a',
+			{ user => 'carol' } ],
+		[ 'no userid', 5, '$by_user', '4' ],
+		(map { [ "version $_->[0]", $_->[1], '$by_version', $_->[0] ] }
+			[ '4', 400 ], [ '4a', 401 ], [ '5', 500 ],
+			[ '5 glued', 500 ], [ '5 name', 500 ]),
+		[ 'command of 4', 100, '$by_command', '4' ],
+		[ 'command of 5', 100, '$by_command', '5' ],
+		(map { [ "host of $_->[0]", $_->[1], '$by_host', $_->[0] ] }
+			[ '4', 201 ], [ '4a', 200 ], [ '5', 201 ],
+			[ '5 name', 200 ]),
+	);
+
+	return @cut, map {
+		{
+			name	=> "wrong value, userid of $_",
+			socks	=> $_,
+			connect	=> { user => '1q' },
+			conf	=> 'relay_max_payload $socks_user;',
+			result	=> 'internal',
+			log	=> qr/\[error\].*\Qinvalid\E
+				\Q "relay_max_payload" value "1q"\E/x,
+		}
+	} qw/ 4 4a /;
 }
 
 ###############################################################################
@@ -2079,7 +2272,10 @@ sub combined_cases {
 # A retiring worker ends what is still there.
 
 sub combined_tests {
-	return 4;
+	my ($front) = @_;
+
+	return 4 unless defined $front && $front eq 'socks';
+	return 6;
 }
 
 sub combined_check {
@@ -2087,6 +2283,15 @@ sub combined_check {
 
 	my $case = $cases->[0];
 	my $addr = "127.0.0.1:$case->{port}";
+
+	# clients that have not said what they want
+
+	my @early;
+
+	for my $said ($front eq 'socks' ? ('', socks5_greeting()) : ()) {
+		push @early, client_connect($case->{proxy});
+		write_all($early[-1], $said);
+	}
 
 	my ($s) = client_start($front, $case, '');
 	is(read_n($s, 1), pattern(1), 'tunnel before a reload');
@@ -2098,6 +2303,9 @@ sub combined_check {
 		qr/^ok shutdown 0 1 /, 'reload - reason');
 	ok(wait_log($t, 'error.log', qr/\Q at $addr ended: shutdown, \E
 		\Qreceived: 0, sent: 1\E\b/x), 'reload - error log');
+
+	is((read_all($_, 6))[1], 'EOF', 'reload - end before a tunnel')
+		for @early;
 }
 
 ###############################################################################

@@ -3,7 +3,7 @@ package Test::Nginx::Quota;
 # Tests of relay_quota_zone and relay_quota, the same for all front ends.
 #
 #   quota_tests($t, $front)	plans, configures, and runs all of it;
-#				the front end is "http" or "stream"
+#				the front end is "http", "stream" or "socks"
 #
 # A client tells its key as the source address of a PROXY protocol header, and
 # its number, by which the log is read, as the source port.  The number's first
@@ -30,22 +30,22 @@ use Test::Nginx::Relay;
 ###############################################################################
 
 use constant {
-	TESTS	=> { http => 108, stream => 90 },
+	TESTS	=> { http => 108, stream => 90, socks => 118 },
 	MEGA	=> 1000000,
 };
 
 my %target = (echo => [ 1, 8091 ], sink => [ 2, 8093 ],
 	source => [ 3, 8094 ]);
 
-my ($t, $front, $number);
+my ($t, $front, $number, $names);
 
 ###############################################################################
 
 sub quota_tests {
 	($t, $front) = @_;
 
-	$t->has($front eq 'http' ? qw/http map/
-		: qw/stream stream_map stream_ssl_preread/);
+	$t->has($front eq 'http' ? qw/http map/ : qw/stream stream_map/,
+		$front eq 'stream' ? 'stream_ssl_preread' : ());
 	$t->plan(TESTS->{$front});
 
 	my $d = $t->testdir();
@@ -55,6 +55,10 @@ sub quota_tests {
 	start_daemon($t, \&source_daemon, port(8094), bytes => 3 * MEGA);
 
 	$number = 0;
+
+	$names = $front eq 'socks' ? socks_names($t) : '';
+	$t->write_file('users', join '', map { "$_:{PLAIN}secret\n" }
+		qw/ alice bob /);
 
 	configure();
 	$t->run();
@@ -70,6 +74,7 @@ sub quota_tests {
 	early();
 	several();
 	inherited();
+	users() if $front eq 'socks';
 	period_end($period);
 	shared();
 	full();
@@ -136,7 +141,7 @@ sub exact {
 
 sub early {
 
-	# http: behind the request; stream: what was preread
+	# stream: what was preread; others: behind the request
 
 	my $s = tunnel(8082, 'sink', '192.0.2.1', early => pattern(300));
 	done($s);
@@ -205,7 +210,7 @@ sub inherited {
 	done($s);
 	ended($s, 'off', 'ok completed 5000 0');
 
-	return if $front eq 'stream';
+	return if $front ne 'http';
 
 	# a location's own replaces both
 
@@ -213,6 +218,39 @@ sub inherited {
 	write_all($s, pattern(5000));
 	ended($s, 'location', 'ok quota 700 0');
 	refused(8086, '192.0.2.1', 'location, spent');
+}
+
+# A key that the client says itself, in every version.
+
+sub users {
+	my @alice = (socks => '5', auth => 'alice:secret');
+
+	my $s = tunnel(8078, 'sink', '192.0.2.1', @alice);
+	write_all($s, pattern(600));
+	done($s);
+	ended($s, 'user', 'ok completed 600 0');
+
+	$s = tunnel(8078, 'sink', '192.0.2.2', @alice, early => pattern(600));
+	ended($s, 'user, the rest', 'ok quota 400 0');
+	refused(8078, '192.0.2.3', 'user, spent', @alice);
+	refused(8078, '192.0.2.3', "userid, spent, $_", socks => $_,
+		user => 'alice') for qw/ 4 4a /;
+
+	$s = tunnel(8078, 'sink', '192.0.2.1', socks => '5 name',
+		auth => 'bob:secret');
+	write_all($s, pattern(5000));
+	ended($s, 'another user', 'ok quota 1000 0');
+
+	$s = tunnel(8078, 'sink', '192.0.2.1', socks => '4a', user => 'carol');
+	write_all($s, pattern(5000));
+	ended($s, 'userid', 'ok quota 1000 0');
+
+	# an empty key is not counted
+
+	$s = tunnel(8078, 'sink', '192.0.2.1', socks => '4');
+	write_all($s, pattern(5000));
+	done($s);
+	ended($s, 'no userid', 'ok completed 5000 0');
 }
 
 # A period of 3 seconds: what is spent is there again when it is over, and a
@@ -298,7 +336,8 @@ sub full {
 	cmp_ok($n, '>', 3, 'full zone, keys');
 	like(logged($s) || '', qr/ 503 machine_limit - - -$/,
 		'full zone, new key');
-	is(status($s), 503, 'full zone, status') if $front eq 'http';
+	is(status($s), told($s, 503, 1), 'full zone, status')
+		if $front ne 'stream';
 	ok(wait_log($t, 'error.log',
 		qr/\[error\].*relay_quota_zone "full" has no room for a key/),
 		'full zone, logged');
@@ -398,7 +437,8 @@ sub reloaded {
 
 ###############################################################################
 
-# A client of a server; status() is that of its answer.
+# A client of a server; status() is what its answer has, told() what that is
+# to be.
 
 sub tunnel {
 	my ($server, $target, $key, %opt) = @_;
@@ -418,6 +458,16 @@ sub tunnel {
 			early => $early);
 
 		${*$s}{head} = $head;
+		(${*$s}{status}) = $head =~ /^HTTP\S+ (\d+)/;
+
+	} elsif ($front eq 'socks') {
+		my $way = delete $opt{socks} || socks_way($n);
+
+		($s, my $code) = socks_tunnel(port($server), $way, port($to),
+			%opt, proxy_protocol => $header, early => $early);
+
+		${*$s}{way} = $way;
+		${*$s}{status} = $code;
 
 	} else {
 		$s = client_connect(port($server), proxy_protocol => $header);
@@ -432,7 +482,13 @@ sub tunnel {
 sub status {
 	my ($s) = @_;
 
-	return ${*$s}{head} =~ /^HTTP\S+ (\d+)/ ? $1 : undef;
+	return ${*$s}{status};
+}
+
+sub told {
+	my ($s, $http, $socks5) = @_;
+
+	return $front eq 'http' ? $http : ${*$s}{way} =~ /^4/ ? 91 : $socks5;
 }
 
 sub done {
@@ -457,7 +513,7 @@ sub ended {
 }
 
 sub refused_tests {
-	return $front eq 'http' ? 3 : 2;
+	return $front eq 'stream' ? 2 : 3;
 }
 
 sub refused {
@@ -469,8 +525,10 @@ sub refused {
 
 	like(logged($s) || '', qr/ 429 client_limit - - -$/, $name);
 
+	is(status($s), told($s, 429, 2), "$name, status")
+		if $front ne 'stream';
+
 	if ($front eq 'http') {
-		is(status($s), 429, "$name, status");
 		like(${*$s}{head},
 			qr/^Proxy-Status: .*error=connection_limit_reached/m,
 			"$name, told to the client");
@@ -509,6 +567,8 @@ sub configure {
     target_allow *:*;
     target_allow_address 127.0.0.0/8;
 
+    $names
+
     relay_quota_zone $opt{key} zone=copied:1m limit=1000000 per=1h;
     relay_quota_zone \$key zone=spliced:1m limit=1000000 per=1h;
     relay_quota_zone \$key zone=early:1m limit=500 per=1h;
@@ -524,6 +584,10 @@ sub configure {
     relay_quota outer;
 EOF
 
+	$shared .= <<'EOF' if $front eq 'socks';
+    relay_quota_zone $socks_user zone=users:1m limit=1000 per=1h;
+EOF
+
 	my $long = '$proxy_protocol_addr' x 60;
 	my $outer = 2000 + $opt{more};
 
@@ -533,6 +597,8 @@ EOF
 	my $servers = '';
 
 	for (
+		$front eq 'socks' ? [ 8078, 'relay_quota users; '
+			. 'socks_auth basic x users; socks_userid any;' ] : (),
 		[ 8079, 'relay_quota off;' ],
 		[ 8080, 'relay_quota copied; relay_splice off;' ],
 		[ 8081, 'relay_quota spliced; relay_splice on;' ],
@@ -566,8 +632,8 @@ worker_processes WORKERS;
 events {
 }
 
-FRONT {
-    %%TEST_GLOBALS_FRONT%%
+BLOCK {
+    %%TEST_GLOBALS_BLOCK%%
 
     log_format tunnel '$proxy_protocol_port $proxy_protocol_addr '
                       '$status $tunnel_result $tunnel_reason '
@@ -587,15 +653,17 @@ EOF
 
 	$text .= "$shared$servers}\n";
 
+	my $block = $front eq 'http' ? 'http' : 'stream';
 	my %front = $front eq 'http'
 		? (TUNNEL => 'connect_tunnel', PREREAD => '')
+		: $front eq 'socks' ? (TUNNEL => 'socks', PREREAD => '')
 		: (TUNNEL => 'passthrough $target',
 			PREREAD => 'ssl_preread on;');
 
 	$text =~ s/\b(TUNNEL|PREREAD)\b/$front{$1}/g;
 	$text =~ s/WORKERS/$opt{workers}/;
-	$text =~ s/GLOBALS_FRONT/'GLOBALS_' . uc $front/e;
-	$text =~ s/FRONT/$front/;
+	$text =~ s/GLOBALS_BLOCK/'GLOBALS_' . uc $block/e;
+	$text =~ s/BLOCK/$block/;
 
 	$t->write_file_expand('nginx.conf', $text);
 }

@@ -13,8 +13,8 @@ package Test::Nginx::Relay;
 #   reset_behind_tests($t, %opt)
 #				RESET_TESTS tests
 #
-# A front end is "http" or "stream".  The first is told the target by the
-# client; for the other there is a server for each target.
+# A front end is "http", "stream" or "socks".  The first and the last are told
+# the target by the client; for the other there is a server for each target.
 #
 #   front_conf($front, %opt)	text of http {} or stream {}: servers, an array
 #				of [ port, directives ], targets, an array of
@@ -24,9 +24,19 @@ package Test::Nginx::Relay;
 #				a client of the server proxy => 8080: the
 #				socket, and whether there is a tunnel as far
 #				as a client can tell; port, if it is not one
-#				of the servers
+#				of the servers; socks, if it is not the turn
+#				of this way to ask
 #   front_id($front, $id)	what a line of tunnel.log for it begins with
 #   front_log($t, $front, $id)	waits for that line, and returns the rest
+#
+#   socks_way($n)		a way to ask a SOCKS server, for each number
+#   socks_tunnel($addr, $way, $port, %opt)
+#				asks that way for a port of 127.0.0.1: the
+#				socket, and the code of the answer; those of
+#				socks4_tunnel() and socks5_tunnel()
+#   socks_good($way, $code)	whether that is a tunnel
+#   socks_names($t)		starts the name server that some ways need, and
+#				returns the directive for it
 #
 #   echo($s, $bytes)		writes, and reads as much
 #   exchange($s, $bytes, $n, $timeout)
@@ -62,6 +72,7 @@ our @EXPORT = qw/
 	RESET_TESTS reset_start reset_behind_tests
 	echo exchange push_bytes read_sha burst_daemon held_daemon
 	front_conf front_tunnel front_id front_log
+	socks_way socks_tunnel socks_good socks_names
 	workers new_worker
 	fd_count pipe_count tcp_count listen_count rss
 /;
@@ -89,6 +100,7 @@ use constant {
 	MEMORY		=> 8,		# MB that nginx may need meanwhile
 	STALL		=> 0.7,		# a socket that takes nothing so long
 	TUNNELS		=> 200,
+	NAME		=> 'name.example',
 	LISTEN		=> '0A',	# as /proc/net/tcp has it
 };
 
@@ -96,9 +108,13 @@ use constant {
 
 # Front ends
 
-# The tunnels of a stream server have no name, but each its client's port.
+# The tunnels of stream have no name, but each its client's port.
 
-my %ports;
+my (%ports, $turn);
+
+# "glued" sends all at once, and does not wait for the choice of a method.
+
+my @ways = ('5', '4', '5 glued', '5 name', '4a');
 
 sub front_conf {
 	my ($front, %opt) = @_;
@@ -108,23 +124,24 @@ sub front_conf {
 		%opt);
 
 	my $id = $front eq 'http' ? '$http_x_id' : '$remote_port';
-	my $globals = $front eq 'http' ? '%%TEST_GLOBALS_HTTP%%'
-		: '%%TEST_GLOBALS_STREAM%%';
+	my $block = $front eq 'http' ? 'http' : 'stream';
+	my $globals = '%%TEST_GLOBALS_' . uc($block) . '%%';
+	my $handler = $front eq 'http' ? 'connect_tunnel;' : 'socks;';
 
 	my @servers;
 
 	for my $server (@{$conf{servers}}) {
 		my ($port, $directives) = @$server;
 
-		push @servers, $front eq 'http'
-			? [ $port, 'connect_tunnel;', $directives ]
+		push @servers, $front ne 'stream'
+			? [ $port, $handler, $directives ]
 			: map { [ front_port($port, $_),
 				"passthrough 127.0.0.1:$_;", $directives ] }
 				@{$conf{targets}};
 	}
 
 	return join "\n", <<"EOF", (map { <<"EOF" } @servers), "}\n";
-$front {
+$block {
     $globals
 
     log_format tunnel '$id $conf{log}';
@@ -155,8 +172,8 @@ sub front_tunnel {
 	my ($front, $id, $target, %opt) = @_;
 
 	my $proxy = delete $opt{proxy} || 8080;
-	my $port = delete $opt{port} || ($front eq 'http' ? $proxy
-		: front_port($proxy, $target));
+	my $port = delete $opt{port} || ($front eq 'stream'
+		? front_port($proxy, $target) : $proxy);
 
 	if ($front eq 'http') {
 		my ($s, $head) = connect_tunnel(port($port),
@@ -164,6 +181,16 @@ sub front_tunnel {
 			headers => [ "X-Id: $id" ], %opt);
 
 		return ($s, $head =~ /^HTTP\/1\.1 200 /);
+	}
+
+	if ($front eq 'socks') {
+		my $way = delete $opt{socks} || socks_way($turn++);
+		my ($s, $code) = socks_tunnel(port($port), $way, port($target),
+			%opt);
+
+		push @{$ports{$id}}, $s->sockport() if $s;
+
+		return ($s, socks_good($way, $code));
 	}
 
 	my $early = delete $opt{early};
@@ -194,12 +221,53 @@ sub front_log {
 	return defined $line ? $line =~ s/^\S+ //r : '';
 }
 
+sub socks_way {
+	my ($n) = @_;
+
+	return $ways[($n || 0) % @ways];
+}
+
+sub socks_tunnel {
+	my ($addr, $way, $port, %opt) = @_;
+
+	my $host = $way eq '5 name' || $way eq '4a' ? NAME : '127.0.0.1';
+
+	return socks4_tunnel($addr, $host, $port, %opt) if $way =~ /^4/;
+	return socks5_tunnel($addr, $host, $port, %opt)
+		if $way ne '5 glued' || defined $opt{auth};
+
+	my $s = client_connect($addr, %opt) or return (undef, undef);
+
+	write_all($s, socks5_greeting() . socks5_request($host, $port)
+		. (defined $opt{early} ? $opt{early} : ''));
+
+	return ($s, undef) if read_n($s, 2) ne "\x05\x00";
+	return ($s, scalar read_socks5_reply($s));
+}
+
+sub socks_good {
+	my ($way, $code) = @_;
+
+	return defined $code && $code eq ($way =~ /^4/ ? 90 : 0);
+}
+
+sub socks_names {
+	my ($t) = @_;
+
+	start_daemon($t, \&dns_daemon, port(8980, udp => 1),
+		table => { NAME() => '127.0.0.1' });
+
+	return 'resolver 127.0.0.1:%%PORT_8980_UDP%% ipv6=off;';
+}
+
 ###############################################################################
 
 sub relay_start {
 	my ($t, %opt) = @_;
 
-	my %conf = (front => 'http', events => '', %opt);
+	my %conf = (front => 'http', events => '', conf => '', %opt);
+
+	$conf{conf} .= socks_names($t) if $conf{front} eq 'socks';
 
 	my $front = front_conf($conf{front}, %conf, servers => [
 			[ 8080, '' ],
@@ -318,6 +386,8 @@ sub basic_tests {
 	# no tunnel
 
 	($s) = $tunnel->('refused', 8102);
+	read_all($s);
+	$s->close();
 	is($ended->('refused'), '502 refused - - -', 'nothing to count');
 }
 
@@ -508,8 +578,12 @@ sub many_tests {
 sub reset_start {
 	my ($t, %opt) = @_;
 
-	my $front = front_conf($opt{front} || 'http', log => '$tunnel_reason',
-		servers => [ [ 8080, '' ] ], targets => [ 8091, 8092 ], %opt);
+	my %conf = (front => 'http', conf => '', %opt);
+
+	$conf{conf} .= socks_names($t) if $conf{front} eq 'socks';
+
+	my $front = front_conf($conf{front}, log => '$tunnel_reason',
+		servers => [ [ 8080, '' ] ], targets => [ 8091, 8092 ], %conf);
 
 	$t->write_file_expand('nginx.conf', <<"EOF");
 
