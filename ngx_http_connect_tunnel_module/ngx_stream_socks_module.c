@@ -404,15 +404,24 @@ ngx_stream_socks_create(ngx_stream_session_t *s)
         return NULL;
     }
 
+    /* what the preread phase has read comes first */
+
+    preread = c->buffer;
+    len = preread ? preread->last - preread->pos : 0;
+
     sk = ngx_pcalloc(pool, sizeof(ngx_stream_socks_t));
-    if (sk == NULL) {
+
+    if (sk) {
+        sk->buf = ngx_create_temp_buf(pool, len + NGX_TUNNEL_SOCKS_MESSAGE);
+    }
+
+    if (sk == NULL || sk->buf == NULL) {
         ngx_destroy_pool(pool);
         return NULL;
     }
 
-    cln->handler = ngx_stream_socks_cleanup;
-
     ctx->socks = sk;
+    cln->handler = ngx_stream_socks_cleanup;
 
     sk->pool = pool;
     sk->session = s;
@@ -421,16 +430,6 @@ ngx_stream_socks_create(ngx_stream_session_t *s)
     sk->timer.handler = ngx_stream_socks_timer_handler;
     sk->timer.data = sk;
     sk->timer.log = c->log;
-
-    /* what the preread phase has read comes first */
-
-    preread = c->buffer;
-    len = preread ? preread->last - preread->pos : 0;
-
-    sk->buf = ngx_create_temp_buf(pool, len + NGX_TUNNEL_SOCKS_MESSAGE);
-    if (sk->buf == NULL) {
-        return NULL;
-    }
 
     if (len) {
         sk->buf->last = ngx_cpymem(sk->buf->last, preread->pos, len);
@@ -1606,6 +1605,10 @@ ngx_stream_socks_free(ngx_stream_socks_ctx_t *ctx)
     }
 
     ngx_tunnel_auth_cancel(&sk->auth);
+
+    /* there may have been a password */
+
+    ngx_explicit_memzero(sk->buf->start, sk->buf->end - sk->buf->start);
 
     ngx_destroy_pool(sk->pool);
 }
