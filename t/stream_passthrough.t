@@ -227,11 +227,15 @@ for my $how ('reset', 'reset behind bytes', 'close') {
 	$s = client(8085);
 	my $id = $s->sockport();
 
+	# another client may have had the port before
+
+	my $lines = grep { /^$id / } log_lines($t, 'tunnel.log');
+
 	wait_for(sub { tcp_count($pid) == 1 });
 	write_all($s, 'early') if $how =~ /bytes/;
 	$how eq 'close' ? close $s : reset_close($s);
 
-	like(wait_log($t, 'tunnel.log', qr/^$id /) || '',
+	like(wait_log($t, 'tunnel.log', qr/^$id /, undef, $lines + 1) || '',
 		$how eq 'close' ? qr/^\d+ 504 resolve_timeout - /
 			: qr/^\d+ 499 - - /,
 		"client leaves while connecting, $how");
