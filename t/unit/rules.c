@@ -922,6 +922,15 @@ static const unit_address_t  unit_address_cases[] = {
     { "all", NULL, "8.8.8.8", NULL, NULL },
     { "all", NULL, "64:ff9b::10.0.0.1", NULL, NULL },
 
+    /* the unspecified address is the loopback one to Linux */
+
+    { "all", NULL, "0.0.0.0", NULL, NULL },
+    { "all", NULL, "::", NULL, NULL },
+    { "0.0.0.0", NULL, "0.0.0.0", "0.0.0.0/8", NULL },
+    { "0.0.0.0 127.0.0.1", NULL, "0.0.0.0", NULL, NULL },
+    { "all", "127.0.0.0/8", "0.0.0.0", D("127.0.0.0/8"), D("127.0.0.0/8") },
+    { "all", "::1", "::", D("::1"), D("::1") },
+
     /* a denied block closes */
 
     { NULL, "8.8.8.0/24", "8.8.8.0", D("8.8.8.0/24"), D("8.8.8.0/24") },
