@@ -106,8 +106,8 @@ static ssize_t ngx_tunnel_udp_target_send(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
 static ssize_t ngx_tunnel_udp_recv(ngx_connection_t *c, u_char *buf,
     size_t size, ngx_sockaddr_t *sa);
-static ngx_int_t ngx_tunnel_udp_send(ngx_tunnel_end_t *e, struct iovec *iov,
-    ngx_uint_t n, ngx_sockaddr_t *sa, socklen_t socklen);
+static ssize_t ngx_tunnel_udp_send(ngx_tunnel_end_t *e, struct iovec *iov,
+    ngx_uint_t n, ngx_sockaddr_t *sa, socklen_t socklen, size_t size);
 static ngx_int_t ngx_tunnel_udp_admit(ngx_tunnel_udp_t *udp);
 static ngx_int_t ngx_tunnel_udp_admit_host(ngx_tunnel_udp_t *udp,
     ngx_str_t *host, in_port_t port, u_char *data, size_t len);
@@ -552,8 +552,7 @@ ngx_tunnel_udp_client_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 
     socklen = ngx_tunnel_udp_sockaddr(&udp->client, udp->client_family, &sa);
 
-    return (ngx_tunnel_udp_send(e, iov, 2, &sa, socklen)
-            == NGX_AGAIN) ? NGX_AGAIN : (ssize_t) size;
+    return ngx_tunnel_udp_send(e, iov, 2, &sa, socklen, size);
 }
 
 
@@ -612,8 +611,7 @@ ngx_tunnel_udp_target_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 
     socklen = ngx_tunnel_udp_sockaddr(&udp->to, udp->target_family, &sa);
 
-    return (ngx_tunnel_udp_send(e, &iov, 1, &sa, socklen)
-            == NGX_AGAIN) ? NGX_AGAIN : (ssize_t) size;
+    return ngx_tunnel_udp_send(e, &iov, 1, &sa, socklen, size);
 }
 
 
@@ -656,11 +654,14 @@ ngx_tunnel_udp_recv(ngx_connection_t *c, u_char *buf, size_t size,
 }
 
 
-/* a datagram that the system does not take is lost, as others are elsewhere */
+/*
+ * A datagram that the system does not take is lost, as others are elsewhere;
+ * returns the size of its payload, or NGX_AGAIN.
+ */
 
-static ngx_int_t
+static ssize_t
 ngx_tunnel_udp_send(ngx_tunnel_end_t *e, struct iovec *iov, ngx_uint_t n,
-    ngx_sockaddr_t *sa, socklen_t socklen)
+    ngx_sockaddr_t *sa, socklen_t socklen, size_t size)
 {
     ngx_err_t          err;
     struct msghdr      msg;
@@ -685,11 +686,15 @@ ngx_tunnel_udp_send(ngx_tunnel_end_t *e, struct iovec *iov, ngx_uint_t n,
 
         if (err != NGX_EINTR) {
             ngx_tunnel_udp_unsent(e->data, err);
+
+            /* the relay will count it */
+
+            e->sent -= size;
             break;
         }
     }
 
-    return NGX_OK;
+    return size;
 }
 
 

@@ -24,7 +24,7 @@ use Time::HiRes qw/ sleep time /;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/stream stream_ssl socket_ssl/)->plan(208);
+my $t = Test::Nginx->new()->has(qw/stream stream_ssl socket_ssl/)->plan(209);
 
 my $d = $t->testdir();
 
@@ -368,12 +368,15 @@ sub size_tests {
 	# an answer that has no room behind its header
 
 	$u = udp_associate(port(8080));
+	$id = $u->{tcp}->sockport();
 	udp_send($u, udp_address($target), 'hello');
 	my (undef, $from) = udp_get($target);
 	udp_put($target, $from, pattern(65507));
 	ok(udp_none($u->{udp}), 'answer that is too large');
 	is(udp_echo($u, $target, 'small'), '', 'after one that is too large');
 	udp_end($u);
+	is(logged($t, $id), '200 ok client_closed 5 udp_associate 10 5',
+		'what was not sent is not counted');
 
 	my $c = udp_associate('[::1]:' . port(8080));
 	is(udp_echo($c, $six, pattern($_)), '', "IPv6, $_ bytes")
