@@ -188,7 +188,6 @@ static void *ngx_stream_socks_create_main_conf(ngx_conf_t *cf);
 static void *ngx_stream_socks_create_srv_conf(ngx_conf_t *cf);
 static char *ngx_stream_socks_merge_srv_conf(ngx_conf_t *cf, void *parent,
     void *child);
-static ngx_int_t ngx_stream_socks_init_module(ngx_cycle_t *cycle);
 static char *ngx_stream_socks(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_stream_socks_auth(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -298,7 +297,7 @@ ngx_module_t  ngx_stream_socks_module = {
     ngx_stream_socks_commands,              /* module directives */
     NGX_STREAM_MODULE,                      /* module type */
     NULL,                                   /* init master */
-    ngx_stream_socks_init_module,           /* init module */
+    NULL,                                   /* init module */
     NULL,                                   /* init process */
     NULL,                                   /* init thread */
     NULL,                                   /* exit thread */
@@ -871,8 +870,12 @@ ngx_stream_socks_authenticated(ngx_stream_socks_t *sk, ngx_int_t rc)
         return NGX_OK;
     }
 
+    /* a user that there is must not be told by the time, so this waits, too */
+
     if (rc == NGX_ERROR) {
-        return ngx_stream_socks_fail(sk, NGX_TUNNEL_INTERNAL, sk->auth.what);
+        (void) ngx_stream_socks_fail(sk, NGX_TUNNEL_INTERNAL, sk->auth.what);
+
+        return ngx_stream_socks_delay(sk);
     }
 
     /* who it was is for the access log, if wanted */
@@ -1408,7 +1411,8 @@ ngx_stream_socks_check_client(ngx_stream_socks_t *sk)
 
 /*
  * A client that has ended its sending is not there to be connected to.  What
- * it sends meanwhile is read as long as there is room, for its end is behind.
+ * it sends meanwhile is read as long as there is room, for its end is behind;
+ * without room, level-triggered methods leave it to the timeout.
  */
 
 static void
@@ -1783,22 +1787,6 @@ ngx_stream_socks_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     return NGX_CONF_OK;
-}
-
-
-static ngx_int_t
-ngx_stream_socks_init_module(ngx_cycle_t *cycle)
-{
-    ngx_stream_socks_main_conf_t  *smcf;
-
-    smcf = ngx_stream_cycle_get_module_main_conf(cycle,
-                                                 ngx_stream_socks_module);
-
-    if (smcf == NULL || smcf->users == NULL) {
-        return NGX_OK;
-    }
-
-    return ngx_tunnel_users_init(cycle, smcf->users);
 }
 
 

@@ -10,6 +10,7 @@
 static ngx_tunnel_result_e ngx_tunnel_session_wait(ngx_tunnel_session_t *s,
     struct sockaddr *sa, socklen_t socklen, ngx_msec_t timeout);
 static void ngx_tunnel_session_accept(ngx_event_t *rev);
+static ngx_uint_t ngx_tunnel_session_transient(ngx_err_t err);
 static ngx_tunnel_result_e ngx_tunnel_session_accepted(ngx_tunnel_session_t *s,
     ngx_socket_t fd, struct sockaddr *sa, socklen_t socklen);
 static ngx_uint_t ngx_tunnel_session_expected(ngx_tunnel_target_t *t,
@@ -119,9 +120,7 @@ ngx_tunnel_session_accept(ngx_event_t *rev)
 
         err = (fd == (ngx_socket_t) -1) ? ngx_socket_errno : 0;
 
-        /* whoever it was may have gone again */
-
-    } while (err == NGX_EINTR || err == NGX_ECONNABORTED || err == EPROTO);
+    } while (ngx_tunnel_session_transient(err));
 
     if (err == NGX_EAGAIN) {
         rev->ready = 0;
@@ -152,6 +151,28 @@ done:
     (void) ngx_tunnel_session_settle(s, result);
 
     s->connected(s);
+}
+
+
+/* errors of one connection, who may have gone again, see accept(2) */
+
+static ngx_uint_t
+ngx_tunnel_session_transient(ngx_err_t err)
+{
+    switch (err) {
+
+    case NGX_EINTR:
+    case NGX_ECONNABORTED:
+    case NGX_ENETDOWN:
+    case NGX_ENETUNREACH:
+    case NGX_EHOSTDOWN:
+    case NGX_EHOSTUNREACH:
+    case NGX_ENOPROTOOPT:
+    case EPROTO:
+        return 1;
+    }
+
+    return 0;
 }
 
 

@@ -87,7 +87,7 @@ typedef struct {
 
 
 #if (NGX_TUNNEL_AUTH_THREADS)
-static ngx_uint_t ngx_tunnel_auth_notified(ngx_cycle_t *cycle);
+static ngx_uint_t ngx_tunnel_auth_notified(ngx_conf_t *cf);
 #endif
 static ngx_int_t ngx_tunnel_auth_find(ngx_tunnel_auth_t *a, u_char *hash);
 static ngx_int_t ngx_tunnel_auth_scan(ngx_tunnel_auth_scan_t *scan,
@@ -121,7 +121,7 @@ ngx_tunnel_users_create(ngx_conf_t *cf)
 
 #if (NGX_TUNNEL_AUTH_THREADS)
 
-    if (ngx_tunnel_auth_notified(cf->cycle)) {
+    if (ngx_tunnel_auth_notified(cf)) {
 
         users->threads = ngx_thread_pool_add(cf, NULL);
         if (users->threads == NULL) {
@@ -145,41 +145,28 @@ ngx_tunnel_users_create(ngx_conf_t *cf)
 }
 
 
-ngx_int_t
-ngx_tunnel_users_init(ngx_cycle_t *cycle, ngx_tunnel_users_t *users)
-{
-#if (NGX_TUNNEL_AUTH_THREADS)
-
-    if (users->threads && !ngx_tunnel_auth_notified(cycle)) {
-        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                      "passwords are hashed in threads: \"events\" with an "
-                      "event method without them must come before "
-                      "\"stream\"");
-        return NGX_ERROR;
-    }
-
-#endif
-
-    return NGX_OK;
-}
-
-
 #if (NGX_TUNNEL_AUTH_THREADS)
 
 /*
- * Whether a thread can notify the event method that is configured, which it
- * may not be yet.  With others nginx would not start with a thread pool.
+ * Whether a thread can notify the event method, which has to be configured
+ * already: with some of them nginx would not start with a thread pool.
  */
 
 static ngx_uint_t
-ngx_tunnel_auth_notified(ngx_cycle_t *cycle)
+ngx_tunnel_auth_notified(ngx_conf_t *cf)
 {
+    ngx_cycle_t          *cycle;
     ngx_uint_t            i;
     ngx_event_conf_t     *ecf;
     ngx_event_module_t   *module;
 
+    cycle = cf->cycle;
+
     if (ngx_get_conf(cycle->conf_ctx, ngx_events_module) == NULL) {
-        return 1;
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"events\" comes behind, so passwords are hashed "
+                           "in worker processes and not in threads");
+        return 0;
     }
 
     ecf = ngx_event_get_conf(cycle->conf_ctx, ngx_event_core_module);
@@ -195,7 +182,7 @@ ngx_tunnel_auth_notified(ngx_cycle_t *cycle)
         }
     }
 
-    return 1;
+    return 0;
 }
 
 #endif
@@ -447,7 +434,7 @@ failed:
 
     ngx_tunnel_auth_release(pool, task);
 
-    a->what = "no memory";
+    a->what = "the password cannot be hashed";
 
     return NGX_ERROR;
 }
@@ -679,13 +666,6 @@ ngx_tunnel_users_create(ngx_conf_t *cf)
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "passwords need an nginx with auth_basic");
     return NULL;
-}
-
-
-ngx_int_t
-ngx_tunnel_users_init(ngx_cycle_t *cycle, ngx_tunnel_users_t *users)
-{
-    return NGX_OK;
 }
 
 

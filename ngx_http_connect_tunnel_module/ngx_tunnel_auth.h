@@ -62,13 +62,9 @@ struct ngx_tunnel_auth_s {
 };
 
 
-/*
- * For the configuration, and for the start of a cycle.  The first returns NULL
- * and the second NGX_ERROR after an error that it has logged.
- */
+/* returns NULL after an error that it has logged */
 
 ngx_tunnel_users_t *ngx_tunnel_users_create(ngx_conf_t *cf);
-ngx_int_t ngx_tunnel_users_init(ngx_cycle_t *cycle, ngx_tunnel_users_t *users);
 
 /*
  * Looks the user up in the file, which is read anew, and compares passwords.

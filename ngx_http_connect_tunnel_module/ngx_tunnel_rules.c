@@ -829,14 +829,16 @@ static ngx_uint_t
 ngx_tunnel_rules_is_own(ngx_array_t *own, struct sockaddr *sa,
     ngx_tunnel_forms_t *f)
 {
-    ngx_uint_t           i;
+    ngx_uint_t           i, embedded;
     ngx_addr_t          *addr;
     struct sockaddr_in   sin;
 
     ngx_memzero(&sin, sizeof(struct sockaddr_in));
     sin.sin_family = AF_INET;
 
-    if (f->n == 2) {
+    embedded = (f->n == 2 && f->form[1].family == AF_INET);
+
+    if (embedded) {
         ngx_memcpy(&sin.sin_addr.s_addr, f->form[1].addr, 4);
         ngx_inet_set_port((struct sockaddr *) &sin, ngx_inet_get_port(sa));
     }
@@ -852,7 +854,7 @@ ngx_tunnel_rules_is_own(ngx_array_t *own, struct sockaddr *sa,
             return 1;
         }
 
-        if (f->n == 2
+        if (embedded
             && ngx_cmp_sockaddr((struct sockaddr *) &sin, sizeof(sin),
                                 addr[i].sockaddr, addr[i].socklen, 1)
                == NGX_OK)
@@ -868,7 +870,7 @@ ngx_tunnel_rules_is_own(ngx_array_t *own, struct sockaddr *sa,
 /*
  * IPv4 addresses hide in IPv6 ones: compatible (RFC 4291 2.5.5.1, without ::
  * and ::1), translated (RFC 2765 2.1), NAT64 (RFC 6052 2.1), 6to4 (RFC 3056
- * 2), Teredo (RFC 4380 4).
+ * 2), Teredo (RFC 4380 4).  And an unspecified address may be a loopback one.
  */
 
 static void
@@ -914,9 +916,9 @@ ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f)
         f->form[1].addr[15] = 1;
 
     } else if ((ngx_memcmp(p, compatible, 12) == 0
-         && !ngx_tunnel_rules_bits(p, compatible, 127))
-        || ngx_memcmp(p, translated, 12) == 0
-        || ngx_memcmp(p, nat64, 12) == 0)
+                && !ngx_tunnel_rules_bits(p, compatible, 127))
+               || ngx_memcmp(p, translated, 12) == 0
+               || ngx_memcmp(p, nat64, 12) == 0)
     {
         ngx_memcpy(f->form[1].addr, p + 12, 4);
 

@@ -44,6 +44,7 @@ typedef struct {
     ngx_tunnel_udp_address_t      address;
     unsigned                      literal:1;     /* admitted as an address,
                                                     not just by its name */
+    unsigned                      failed:1;      /* could not be sent to */
 } ngx_tunnel_udp_peer_t;
 
 
@@ -120,7 +121,7 @@ static ngx_int_t ngx_tunnel_udp_choose(ngx_tunnel_udp_t *udp,
 static size_t ngx_tunnel_udp_take(ngx_tunnel_udp_t *udp, u_char *buf);
 static ngx_int_t ngx_tunnel_udp_free(ngx_tunnel_udp_t *udp,
     ngx_tunnel_udp_query_t *q);
-static ngx_uint_t ngx_tunnel_udp_has_route(ngx_tunnel_udp_t *udp,
+static ngx_err_t ngx_tunnel_udp_route(ngx_tunnel_udp_t *udp,
     ngx_tunnel_udp_address_t *address);
 static ngx_int_t ngx_tunnel_udp_check_target(ngx_tunnel_udp_t *udp,
     ngx_tunnel_target_t *t);
@@ -599,10 +600,13 @@ ngx_tunnel_udp_target_recv(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 static ssize_t
 ngx_tunnel_udp_target_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 {
-    socklen_t          socklen;
-    struct iovec       iov;
-    ngx_sockaddr_t     sa;
-    ngx_tunnel_udp_t  *udp;
+    off_t                   sent;
+    ssize_t                 n;
+    socklen_t               socklen;
+    struct iovec            iov;
+    ngx_sockaddr_t          sa;
+    ngx_tunnel_udp_t       *udp;
+    ngx_tunnel_udp_peer_t  *peer;
 
     udp = e->data;
 
@@ -611,7 +615,22 @@ ngx_tunnel_udp_target_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 
     socklen = ngx_tunnel_udp_sockaddr(&udp->to, udp->target_family, &sa);
 
-    return ngx_tunnel_udp_send(e, &iov, 1, &sa, socklen, size);
+    sent = e->sent;
+
+    n = ngx_tunnel_udp_send(e, &iov, 1, &sa, socklen, size);
+
+    if (e->sent != sent) {
+
+        /* another address of a name may do better */
+
+        peer = ngx_tunnel_udp_find(udp, &udp->to);
+
+        if (peer) {
+            peer->failed = 1;
+        }
+    }
+
+    return n;
 }
 
 
@@ -889,23 +908,25 @@ ngx_tunnel_udp_resolved(ngx_resolver_ctx_t *ctx)
 
 
 /*
- * Takes of a name's addresses one that may be sent to: if there is one that
- * was sent to before, that, for the resolver has them in another order each
- * time; else one that there is a route to, of the preferred family if it can
- * be.
+ * Takes of a name's addresses one that may be sent to: one that was taken
+ * before if it can be, for the resolver has them in another order each time;
+ * else one that there is a route to, of the preferred family if it can be.
  */
 
 static ngx_int_t
 ngx_tunnel_udp_choose(ngx_tunnel_udp_t *udp, ngx_resolver_addr_t *addrs,
     ngx_uint_t n, in_port_t port, ngx_tunnel_udp_address_t *address)
 {
-    int         family;
-    ngx_uint_t  i, pass, last;
+    int                     family;
+    ngx_err_t               err;
+    ngx_uint_t              i, pass, last;
+    ngx_tunnel_udp_peer_t  *peer;
 
     family = (udp->session->conf->connect.prefer == NGX_TUNNEL_PREFER_IPV4)
              ? AF_INET : AF_INET6;
 
     address->port = port;
+    err = 0;
 
     /* passes: known ones, of the family, of the other, and to tell why none */
 
@@ -917,7 +938,9 @@ ngx_tunnel_udp_choose(ngx_tunnel_udp_t *udp, ngx_resolver_addr_t *addrs,
 
             (void) ngx_tunnel_socket_ip(address->ip, addrs[i].sockaddr);
 
-            if ((pass == 0 && ngx_tunnel_udp_find(udp, address) == NULL)
+            peer = (pass == 0) ? ngx_tunnel_udp_find(udp, address) : NULL;
+
+            if ((pass == 0 && (peer == NULL || peer->failed))
                 || (pass == 1 && addrs[i].sockaddr->sa_family != family)
                 || (pass == 2 && addrs[i].sockaddr->sa_family == family))
             {
@@ -930,23 +953,31 @@ ngx_tunnel_udp_choose(ngx_tunnel_udp_t *udp, ngx_resolver_addr_t *addrs,
                 continue;
             }
 
-            if (pass == 0 || ngx_tunnel_udp_has_route(udp, address)) {
-                return ngx_tunnel_udp_remember(udp, address, 0);
+            if (pass) {
+                err = ngx_tunnel_udp_route(udp, address);
+
+                if (err) {
+                    continue;
+                }
             }
+
+            return ngx_tunnel_udp_remember(udp, address, 0);
         }
+    }
+
+    if (err) {
+        ngx_tunnel_udp_unsent(udp, err);
     }
 
     return NGX_DECLINED;
 }
 
 
-/* whether the system would send to an address, which it does not do here */
+/* whether there is a route to an address: 0, or the error */
 
-static ngx_uint_t
-ngx_tunnel_udp_has_route(ngx_tunnel_udp_t *udp,
-    ngx_tunnel_udp_address_t *address)
+static ngx_err_t
+ngx_tunnel_udp_route(ngx_tunnel_udp_t *udp, ngx_tunnel_udp_address_t *address)
 {
-    int             rc;
     socklen_t       socklen;
     ngx_err_t       err;
     ngx_socket_t    fd;
@@ -957,24 +988,18 @@ ngx_tunnel_udp_has_route(ngx_tunnel_udp_t *udp,
     fd = ngx_socket(udp->target_family, SOCK_DGRAM, 0);
 
     if (fd == (ngx_socket_t) -1) {
-        return 0;
+        return ngx_socket_errno;
     }
 
-    rc = ngx_tunnel_socket_dual(fd, udp->target_family);
+    /* this sends nothing */
 
-    if (rc == 0) {
-        rc = connect(fd, &sa.sockaddr, socklen);
-    }
-
-    err = rc ? ngx_socket_errno : 0;
+    err = (ngx_tunnel_socket_dual(fd, udp->target_family) == -1
+           || connect(fd, &sa.sockaddr, socklen) == -1)
+          ? ngx_socket_errno : 0;
 
     (void) ngx_close_socket(fd);
 
-    if (err) {
-        ngx_tunnel_udp_unsent(udp, err);
-    }
-
-    return err == 0;
+    return err;
 }
 
 
@@ -1072,6 +1097,11 @@ ngx_tunnel_udp_check_address(ngx_tunnel_udp_t *udp,
     family = ngx_tunnel_ip_family(address->ip);
 
     if (udp->bound_family && udp->bound_family != family) {
+
+        if (log) {
+            ngx_tunnel_udp_unsent(udp, EAFNOSUPPORT);
+        }
+
         return NGX_DECLINED;
     }
 
@@ -1130,8 +1160,8 @@ ngx_tunnel_udp_unsent(ngx_tunnel_udp_t *udp, ngx_err_t err)
     udp->unsent = 1;
 
     ngx_log_error(NGX_LOG_INFO, udp->session->log, err,
-                  "datagram cannot be sent, and so may be others of this "
-                  "client");
+                  "datagram cannot be sent, others of this client are not "
+                  "logged");
 }
 
 
@@ -1173,6 +1203,7 @@ ngx_tunnel_udp_remember(ngx_tunnel_udp_t *udp,
 
     if (peer) {
         peer->literal |= literal;
+        peer->failed = 0;
         return NGX_OK;
     }
 
@@ -1193,6 +1224,7 @@ ngx_tunnel_udp_remember(ngx_tunnel_udp_t *udp,
 
     peer->address = *address;
     peer->literal = literal;
+    peer->failed = 0;
 
     ngx_queue_insert_head(&udp->peers, &peer->queue);
 
