@@ -450,7 +450,10 @@ sub fin_tests {
 
 	# a client that is gone altogether, and not in one direction
 
+	# without a reply nothing tells that there is the tunnel to leave
+
 	($s) = $tunnel->('client_closed', 8097);
+	sleep(0.1);
 	half_close($s);
 	$s->close();
 	like($ended->('client_closed'), qr/^200 ok client_closed 0 \d+$/,
