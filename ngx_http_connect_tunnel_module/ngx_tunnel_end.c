@@ -362,20 +362,11 @@ ngx_int_t
 ngx_tunnel_socket_name(ngx_pool_t *pool, struct sockaddr *sa,
     socklen_t socklen, ngx_str_t *name)
 {
-    u_char              ip[NGX_TUNNEL_IP_LEN];
-    in_port_t           port;
     struct sockaddr_in  sin;
 
-    port = ngx_tunnel_socket_ip(ip, sa);
+    sa = ngx_tunnel_unmapped(sa, &sin);
 
-    if (sa->sa_family == AF_INET6 && ngx_tunnel_ip_family(ip) == AF_INET) {
-        ngx_memzero(&sin, sizeof(struct sockaddr_in));
-
-        sin.sin_family = AF_INET;
-        sin.sin_port = htons(port);
-        ngx_memcpy(&sin.sin_addr, ip + 12, 4);
-
-        sa = (struct sockaddr *) &sin;
+    if (sa == (struct sockaddr *) &sin) {
         socklen = sizeof(struct sockaddr_in);
     }
 

@@ -93,8 +93,6 @@ static ngx_tunnel_pattern_t *ngx_tunnel_rules_match_host(
     ngx_tunnel_patterns_t *ps, u_char *data, size_t len, in_port_t port);
 static ngx_tunnel_pattern_t *ngx_tunnel_rules_match_port(
     ngx_tunnel_pattern_t *pattern, in_port_t port);
-static struct sockaddr *ngx_tunnel_rules_unmapped(struct sockaddr *sa,
-    struct sockaddr_in *sin);
 static ngx_uint_t ngx_tunnel_rules_is_own(ngx_array_t *own,
     struct sockaddr *sa, ngx_tunnel_forms_t *f);
 static void ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f);
@@ -753,7 +751,7 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
         return NGX_OK;
     }
 
-    sa = ngx_tunnel_rules_unmapped(sa, &sin);
+    sa = ngx_tunnel_unmapped(sa, &sin);
 
     ngx_tunnel_rules_forms(sa, &f);
 
@@ -798,30 +796,6 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
     }
 
     return rc;
-}
-
-
-/* an IPv4-mapped address connects to the IPv4 address, so it is that one */
-
-static struct sockaddr *
-ngx_tunnel_rules_unmapped(struct sockaddr *sa, struct sockaddr_in *sin)
-{
-    struct sockaddr_in6  *sin6;
-
-    sin6 = (struct sockaddr_in6 *) sa;
-
-    if (sa->sa_family != AF_INET6
-        || !IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr))
-    {
-        return sa;
-    }
-
-    ngx_memzero(sin, sizeof(struct sockaddr_in));
-    sin->sin_family = AF_INET;
-    sin->sin_port = sin6->sin6_port;
-    ngx_memcpy(&sin->sin_addr.s_addr, sin6->sin6_addr.s6_addr + 12, 4);
-
-    return (struct sockaddr *) sin;
 }
 
 
@@ -1177,7 +1151,7 @@ ngx_tunnel_rules_add_own(ngx_array_t *own, struct sockaddr *sa, in_port_t port)
         return NGX_ERROR;
     }
 
-    sa = ngx_tunnel_rules_unmapped(sa, &sin);
+    sa = ngx_tunnel_unmapped(sa, &sin);
 
     addr->socklen = (sa->sa_family == AF_INET) ? sizeof(struct sockaddr_in)
                                                : sizeof(struct sockaddr_in6);

@@ -188,6 +188,28 @@ ngx_tunnel_ip_family(u_char *ip)
 }
 
 
+struct sockaddr *
+ngx_tunnel_unmapped(struct sockaddr *sa, struct sockaddr_in *sin)
+{
+    struct sockaddr_in6  *sin6;
+
+    sin6 = (struct sockaddr_in6 *) sa;
+
+    if (sa->sa_family != AF_INET6
+        || !IN6_IS_ADDR_V4MAPPED(&sin6->sin6_addr))
+    {
+        return sa;
+    }
+
+    ngx_memzero(sin, sizeof(struct sockaddr_in));
+    sin->sin_family = AF_INET;
+    sin->sin_port = sin6->sin6_port;
+    ngx_memcpy(&sin->sin_addr.s_addr, sin6->sin6_addr.s6_addr + 12, 4);
+
+    return (struct sockaddr *) sin;
+}
+
+
 ngx_uint_t
 ngx_tunnel_target_parse_port(u_char *data, size_t len)
 {

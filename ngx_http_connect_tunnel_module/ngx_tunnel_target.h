@@ -84,6 +84,11 @@ void ngx_tunnel_target_set_address(ngx_tunnel_target_t *t, int family,
 
 void ngx_tunnel_ip(u_char *ip, int family, void *addr);
 
+/* an IPv4-mapped address as the IPv4 one, in sin, any other one as it is */
+
+struct sockaddr *ngx_tunnel_unmapped(struct sockaddr *sa,
+    struct sockaddr_in *sin);
+
 /* the family of such an address, AF_INET for an IPv4-mapped one */
 
 int ngx_tunnel_ip_family(u_char *ip);
