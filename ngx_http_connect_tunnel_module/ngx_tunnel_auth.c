@@ -58,10 +58,9 @@ struct ngx_tunnel_users_s {
 
 
 struct ngx_tunnel_auth_task_s {
-    ngx_tunnel_auth_t            *auth;          /* NULL: has gone */
-    volatile ngx_uint_t           cancelled;     /* for the thread to see */
+    ngx_tunnel_auth_t   *volatile auth;          /* NULL: has gone, which the
+                                                    thread looks at */
     ngx_pool_t                   *pool;
-    ngx_uint_t                    slot;
     u_char                        digest[NGX_TUNNEL_AUTH_DIGEST];
     ngx_uint_t                    digested;
     ngx_int_t                     rc;
@@ -103,10 +102,16 @@ static void ngx_tunnel_auth_release(ngx_pool_t *pool,
 static void ngx_tunnel_auth_thread(void *data, ngx_log_t *log);
 static void ngx_tunnel_auth_event(ngx_event_t *ev);
 #endif
-static ngx_uint_t ngx_tunnel_auth_matched(ngx_tunnel_auth_t *a, u_char *hash,
-    ngx_tunnel_auth_task_t *task);
+static ngx_uint_t ngx_tunnel_auth_digest(ngx_tunnel_auth_t *a, u_char *hash,
+    u_char *digest);
+#if (NGX_OPENSSL)
+static u_char *ngx_tunnel_auth_match(ngx_tunnel_users_t *users,
+    u_char *digest);
+#endif
+static ngx_uint_t ngx_tunnel_auth_matched(ngx_tunnel_users_t *users,
+    u_char *digest);
 static void ngx_tunnel_auth_remember(ngx_tunnel_users_t *users,
-    ngx_tunnel_auth_task_t *task);
+    u_char *digest);
 
 
 ngx_tunnel_users_t *
@@ -357,11 +362,21 @@ ngx_tunnel_auth_scan(ngx_tunnel_auth_scan_t *scan, ngx_str_t *user,
 static ngx_int_t
 ngx_tunnel_auth_start(ngx_tunnel_auth_t *a, u_char *hash)
 {
+    u_char                   digest[NGX_TUNNEL_AUTH_DIGEST];
     ngx_pool_t              *pool;
+    ngx_uint_t               slow, digested;
     ngx_tunnel_auth_task_t  *task;
 #if (NGX_TUNNEL_AUTH_THREADS)
     ngx_thread_task_t       *thread;
 #endif
+
+    slow = (hash[0] != '{');
+
+    digested = slow && ngx_tunnel_auth_digest(a, hash, digest);
+
+    if (digested && ngx_tunnel_auth_matched(a->users, digest)) {
+        return NGX_OK;
+    }
 
     pool = ngx_create_pool(NGX_MIN_POOL_SIZE + 2 * NGX_TUNNEL_AUTH_HASH,
                            ngx_cycle->log);
@@ -400,30 +415,28 @@ ngx_tunnel_auth_start(ngx_tunnel_auth_t *a, u_char *hash)
 
     ngx_cpystrn(task->password.data, a->password.data, a->password.len + 1);
 
-    if (hash[0] != '{') {
+    task->digested = digested;
 
-        if (ngx_tunnel_auth_matched(a, hash, task)) {
-            task->rc = NGX_OK;
-            return ngx_tunnel_auth_done(task);
-        }
+    if (digested) {
+        ngx_memcpy(task->digest, digest, NGX_TUNNEL_AUTH_DIGEST);
+    }
 
 #if (NGX_TUNNEL_AUTH_THREADS)
 
-        if (a->users->threads) {
-            thread->handler = ngx_tunnel_auth_thread;
-            thread->event.handler = ngx_tunnel_auth_event;
-            thread->event.data = task;
+    if (slow && a->users->threads) {
+        thread->handler = ngx_tunnel_auth_thread;
+        thread->event.handler = ngx_tunnel_auth_event;
+        thread->event.data = task;
 
-            if (ngx_thread_task_post(a->users->threads, thread) != NGX_OK) {
-                goto failed;
-            }
-
-            a->task = task;
-            return NGX_AGAIN;
+        if (ngx_thread_task_post(a->users->threads, thread) != NGX_OK) {
+            goto failed;
         }
 
-#endif
+        a->task = task;
+        return NGX_AGAIN;
     }
+
+#endif
 
     task->rc = ngx_tunnel_auth_hash_password(pool, task->password.data,
                                              task->hash);
@@ -497,7 +510,10 @@ ngx_tunnel_auth_done(ngx_tunnel_auth_task_t *task)
         a->task = NULL;
 
         if (rc == NGX_OK) {
-            ngx_tunnel_auth_remember(a->users, task);
+
+            if (task->digested) {
+                ngx_tunnel_auth_remember(a->users, task->digest);
+            }
 
         } else if (rc == NGX_DECLINED) {
             a->what = "password mismatch";
@@ -535,7 +551,7 @@ ngx_tunnel_auth_thread(void *data, ngx_log_t *log)
 
     /* those that have gone do not hold up those that wait */
 
-    if (task->cancelled) {
+    if (task->auth == NULL) {
         task->rc = NGX_DECLINED;
         return;
     }
@@ -570,7 +586,6 @@ ngx_tunnel_auth_cancel(ngx_tunnel_auth_t *a)
 {
     if (a->task) {
         a->task->auth = NULL;
-        a->task->cancelled = 1;
         a->task = NULL;
     }
 }
@@ -578,13 +593,13 @@ ngx_tunnel_auth_cancel(ngx_tunnel_auth_t *a)
 
 #if (NGX_OPENSSL)
 
-/* whether it has matched before; if not, the task knows how to remember it */
+/* of a user, hash, and password; whether there is one */
 
 static ngx_uint_t
-ngx_tunnel_auth_matched(ngx_tunnel_auth_t *a, u_char *hash,
-    ngx_tunnel_auth_task_t *task)
+ngx_tunnel_auth_digest(ngx_tunnel_auth_t *a, u_char *hash, u_char *digest)
 {
     u_char               message[NGX_TUNNEL_AUTH_MESSAGE], *p;
+    ngx_uint_t           digested;
     unsigned int         len;
     ngx_tunnel_users_t  *users;
 
@@ -608,48 +623,63 @@ ngx_tunnel_auth_matched(ngx_tunnel_auth_t *a, u_char *hash,
     p = ngx_cpymem(p, hash, ngx_strlen(hash) + 1);
     p = ngx_cpymem(p, a->password.data, a->password.len);
 
-    task->digested = (HMAC(EVP_sha256(), users->key, NGX_TUNNEL_AUTH_DIGEST,
-                           message, p - message, task->digest, &len)
-                      != NULL);
+    digested = (HMAC(EVP_sha256(), users->key, NGX_TUNNEL_AUTH_DIGEST, message,
+                     p - message, digest, &len)
+                != NULL);
 
     ngx_explicit_memzero(message, sizeof(message));
 
-    if (!task->digested) {
-        return 0;
-    }
+    return digested;
+}
 
-    task->slot = (task->digest[0] << 8 | task->digest[1])
-                 % NGX_TUNNEL_AUTH_MATCHES;
 
-    return CRYPTO_memcmp(users->matches + task->slot * NGX_TUNNEL_AUTH_DIGEST,
-                         task->digest, NGX_TUNNEL_AUTH_DIGEST)
+/* where a digest is if it has matched; another one may be there */
+
+static u_char *
+ngx_tunnel_auth_match(ngx_tunnel_users_t *users, u_char *digest)
+{
+    ngx_uint_t  slot;
+
+    slot = (digest[0] << 8 | digest[1]) % NGX_TUNNEL_AUTH_MATCHES;
+
+    return users->matches + slot * NGX_TUNNEL_AUTH_DIGEST;
+}
+
+
+static ngx_uint_t
+ngx_tunnel_auth_matched(ngx_tunnel_users_t *users, u_char *digest)
+{
+    return CRYPTO_memcmp(ngx_tunnel_auth_match(users, digest), digest,
+                         NGX_TUNNEL_AUTH_DIGEST)
            == 0;
 }
 
 
 static void
-ngx_tunnel_auth_remember(ngx_tunnel_users_t *users,
-    ngx_tunnel_auth_task_t *task)
+ngx_tunnel_auth_remember(ngx_tunnel_users_t *users, u_char *digest)
 {
-    if (task->digested) {
-        ngx_memcpy(users->matches + task->slot * NGX_TUNNEL_AUTH_DIGEST,
-                   task->digest, NGX_TUNNEL_AUTH_DIGEST);
-    }
+    ngx_memcpy(ngx_tunnel_auth_match(users, digest), digest,
+               NGX_TUNNEL_AUTH_DIGEST);
 }
 
 #else
 
 static ngx_uint_t
-ngx_tunnel_auth_matched(ngx_tunnel_auth_t *a, u_char *hash,
-    ngx_tunnel_auth_task_t *task)
+ngx_tunnel_auth_digest(ngx_tunnel_auth_t *a, u_char *hash, u_char *digest)
+{
+    return 0;
+}
+
+
+static ngx_uint_t
+ngx_tunnel_auth_matched(ngx_tunnel_users_t *users, u_char *digest)
 {
     return 0;
 }
 
 
 static void
-ngx_tunnel_auth_remember(ngx_tunnel_users_t *users,
-    ngx_tunnel_auth_task_t *task)
+ngx_tunnel_auth_remember(ngx_tunnel_users_t *users, u_char *digest)
 {
     return;
 }
