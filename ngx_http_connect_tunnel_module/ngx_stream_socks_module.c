@@ -166,6 +166,8 @@ static ngx_int_t ngx_stream_socks_fail(ngx_stream_socks_t *sk,
     ngx_tunnel_result_e result, const char *what);
 static void ngx_stream_socks_refuse(ngx_stream_socks_t *sk,
     ngx_tunnel_result_e result);
+static void ngx_stream_socks_bytes(ngx_stream_socks_t *sk, u_char version,
+    u_char byte);
 static ngx_int_t ngx_stream_socks_delay(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_wait(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_check_client(ngx_stream_socks_t *sk);
@@ -773,11 +775,7 @@ ngx_stream_socks_choose_method(ngx_stream_socks_t *sk, ngx_str_t *methods)
                                      : "the client insists on authentication");
     }
 
-    sk->reply[0] = 5;
-    sk->reply[1] = method;
-
-    sk->pos = sk->reply;
-    sk->last = sk->reply + 2;
+    ngx_stream_socks_bytes(sk, 5, method);
 
     sk->state = sscf->auth ? ngx_stream_socks_password
                            : ngx_stream_socks_request5;
@@ -859,11 +857,7 @@ ngx_stream_socks_authenticated(ngx_stream_socks_t *sk, ngx_int_t rc)
     ngx_stream_socks_srv_conf_t  *sscf;
 
     if (rc == NGX_OK) {
-        sk->reply[0] = 1;
-        sk->reply[1] = 0;
-
-        sk->pos = sk->reply;
-        sk->last = sk->reply + 2;
+        ngx_stream_socks_bytes(sk, 1, 0);
 
         sk->state = ngx_stream_socks_request5;
 
@@ -1316,19 +1310,26 @@ ngx_stream_socks_refuse(ngx_stream_socks_t *sk, ngx_tunnel_result_e result)
         return;
 
     case ngx_stream_socks_methods:
-        sk->reply[0] = 5;
-        sk->reply[1] = NGX_TUNNEL_SOCKS_NO_METHOD;
-        break;
+        ngx_stream_socks_bytes(sk, 5, NGX_TUNNEL_SOCKS_NO_METHOD);
+        return;
 
     case ngx_stream_socks_password:
-        sk->reply[0] = 1;
-        sk->reply[1] = 1;
-        break;
+        ngx_stream_socks_bytes(sk, 1, 1);
+        return;
 
     default:
         ngx_stream_socks_answer(sk, result, NULL);
-        return;
     }
+}
+
+
+/* the reply to methods or a password, in two bytes */
+
+static void
+ngx_stream_socks_bytes(ngx_stream_socks_t *sk, u_char version, u_char byte)
+{
+    sk->reply[0] = version;
+    sk->reply[1] = byte;
 
     sk->pos = sk->reply;
     sk->last = sk->reply + 2;

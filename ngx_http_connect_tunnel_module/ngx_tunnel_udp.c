@@ -105,6 +105,7 @@ static ssize_t ngx_tunnel_udp_target_recv(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
 static ssize_t ngx_tunnel_udp_target_send(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
+static ssize_t ngx_tunnel_udp_lost(ngx_tunnel_end_t *e, size_t size);
 static ssize_t ngx_tunnel_udp_recv(ngx_connection_t *c, u_char *buf,
     size_t size, ngx_sockaddr_t *sa);
 static ssize_t ngx_tunnel_udp_send(ngx_tunnel_end_t *e, struct iovec *iov,
@@ -537,6 +538,7 @@ static ssize_t
 ngx_tunnel_udp_client_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 {
     u_char             header[NGX_TUNNEL_SOCKS_REPLY];
+    ssize_t            n;
     socklen_t          socklen;
     struct iovec       iov[2];
     ngx_sockaddr_t     sa;
@@ -553,7 +555,9 @@ ngx_tunnel_udp_client_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 
     socklen = ngx_tunnel_udp_sockaddr(&udp->client, udp->client_family, &sa);
 
-    return ngx_tunnel_udp_send(e, iov, 2, &sa, socklen, size);
+    n = ngx_tunnel_udp_send(e, iov, 2, &sa, socklen, size);
+
+    return (n == NGX_DECLINED) ? ngx_tunnel_udp_lost(e, size) : n;
 }
 
 
@@ -600,7 +604,6 @@ ngx_tunnel_udp_target_recv(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 static ssize_t
 ngx_tunnel_udp_target_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 {
-    off_t                   sent;
     ssize_t                 n;
     socklen_t               socklen;
     struct iovec            iov;
@@ -615,22 +618,32 @@ ngx_tunnel_udp_target_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 
     socklen = ngx_tunnel_udp_sockaddr(&udp->to, udp->target_family, &sa);
 
-    sent = e->sent;
-
     n = ngx_tunnel_udp_send(e, &iov, 1, &sa, socklen, size);
 
-    if (e->sent != sent) {
-
-        /* another address of a name may do better */
-
-        peer = ngx_tunnel_udp_find(udp, &udp->to);
-
-        if (peer) {
-            peer->failed = 1;
-        }
+    if (n != NGX_DECLINED) {
+        return n;
     }
 
-    return n;
+    /* another address of a name may do better */
+
+    peer = ngx_tunnel_udp_find(udp, &udp->to);
+
+    if (peer) {
+        peer->failed = 1;
+    }
+
+    return ngx_tunnel_udp_lost(e, size);
+}
+
+
+/* as if it had been sent, but for the relay's count */
+
+static ssize_t
+ngx_tunnel_udp_lost(ngx_tunnel_end_t *e, size_t size)
+{
+    e->sent -= size;
+
+    return size;
 }
 
 
@@ -675,7 +688,7 @@ ngx_tunnel_udp_recv(ngx_connection_t *c, u_char *buf, size_t size,
 
 /*
  * A datagram that the system does not take is lost, as others are elsewhere;
- * returns the size of its payload, or NGX_AGAIN.
+ * returns the size of its payload, NGX_AGAIN, or NGX_DECLINED if it is lost.
  */
 
 static ssize_t
@@ -705,11 +718,7 @@ ngx_tunnel_udp_send(ngx_tunnel_end_t *e, struct iovec *iov, ngx_uint_t n,
 
         if (err != NGX_EINTR) {
             ngx_tunnel_udp_unsent(e->data, err);
-
-            /* the relay will count it */
-
-            e->sent -= size;
-            break;
+            return NGX_DECLINED;
         }
     }
 
