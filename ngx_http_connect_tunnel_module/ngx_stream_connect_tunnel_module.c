@@ -12,15 +12,27 @@
 
 #define NGX_STREAM_CONTROL_BUFFER  512
 
+/* how long a refused client may take to go, msec */
 
-static ngx_int_t ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
+#define NGX_STREAM_LINGER_TIMEOUT  2000
+
+/* what it sends meanwhile is read so much at a time, and so many times */
+
+#define NGX_STREAM_LINGER_BUFFER   4096
+#define NGX_STREAM_LINGER_READS    8
+
+
+static ngx_int_t ngx_stream_connect_tunnel_group(ngx_stream_session_t *s,
     ngx_tunnel_session_t *ts, ngx_stream_upstream_srv_conf_t *uscf);
+static ngx_int_t ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
+    ngx_tunnel_session_t *ts);
 static void ngx_stream_connect_tunnel_check_client(ngx_event_t *rev);
 static void ngx_stream_connect_tunnel_connected(ngx_tunnel_session_t *ts);
 static void ngx_stream_connect_tunnel_process(ngx_event_t *ev);
 static void ngx_stream_connect_tunnel_empty_handler(ngx_event_t *ev);
 static void ngx_stream_connect_tunnel_control(ngx_event_t *rev);
 static void ngx_stream_connect_tunnel_ended(ngx_tunnel_session_t *ts);
+static void ngx_stream_connect_tunnel_drain(ngx_event_t *rev);
 static void ngx_stream_connect_tunnel_cleanup(void *data);
 static u_char *ngx_stream_connect_tunnel_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
@@ -133,9 +145,7 @@ ngx_stream_connect_tunnel_create(ngx_stream_session_t *s,
 
     ngx_stream_set_ctx(s, ctx, ngx_stream_connect_tunnel_module);
 
-    if (ctscf->anonymous) {
-        c->log->handler = ngx_stream_connect_tunnel_log_error;
-    }
+    ngx_stream_connect_tunnel_anonymize(s);
 
     ts = &ctx->session;
 
@@ -205,7 +215,7 @@ ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
     if (uscf) {
         ts->trusted = 1;
 
-        if (ngx_stream_connect_tunnel_balancer(s, ts, uscf) != NGX_OK) {
+        if (ngx_stream_connect_tunnel_group(s, ts, uscf) != NGX_OK) {
             ngx_tunnel_session_fail(ts, NGX_TUNNEL_INTERNAL);
             ctx->handler(s, NGX_TUNNEL_INTERNAL);
             return;
@@ -235,14 +245,74 @@ ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
 
 
 static ngx_int_t
-ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
+ngx_stream_connect_tunnel_group(ngx_stream_session_t *s,
     ngx_tunnel_session_t *ts, ngx_stream_upstream_srv_conf_t *uscf)
+{
+    if (uscf->peer.init == NULL
+        || ngx_stream_connect_tunnel_balancer(s, ts) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    s->upstream->upstream = uscf;
+
+    return uscf->peer.init(s, uscf);
+}
+
+
+ngx_tunnel_result_e
+ngx_stream_connect_tunnel_unix(ngx_stream_session_t *s, ngx_str_t *name)
+{
+    ngx_url_t                         url;
+    ngx_tunnel_session_t             *ts;
+    ngx_stream_upstream_resolved_t   *ur;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+    ts = &ctx->session;
+
+    ngx_memzero(&url, sizeof(ngx_url_t));
+
+    url.url = *name;
+    url.no_resolve = 1;
+
+    if (ngx_parse_url(ts->pool, &url) != NGX_OK) {
+
+        if (url.err) {
+            ts->what.data = (u_char *) url.err;
+            ts->what.len = ngx_strlen(url.err);
+        }
+
+        return url.err ? NGX_TUNNEL_BAD_REQUEST : NGX_TUNNEL_INTERNAL;
+    }
+
+    ur = ngx_pcalloc(ts->pool, sizeof(ngx_stream_upstream_resolved_t));
+
+    if (ur == NULL || ngx_stream_connect_tunnel_balancer(s, ts) != NGX_OK) {
+        return NGX_TUNNEL_INTERNAL;
+    }
+
+    ur->host = *name;
+    ur->name = *name;
+    ur->sockaddr = url.addrs[0].sockaddr;
+    ur->socklen = url.addrs[0].socklen;
+    ur->naddrs = 1;
+
+    return (ngx_stream_upstream_create_round_robin_peer(s, ur) == NGX_OK)
+           ? NGX_TUNNEL_OK : NGX_TUNNEL_INTERNAL;
+}
+
+
+/* what nginx's balancers need of a proxied session */
+
+static ngx_int_t
+ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
+    ngx_tunnel_session_t *ts)
 {
     ngx_stream_upstream_t  *u;
 
     u = ngx_pcalloc(ts->pool, sizeof(ngx_stream_upstream_t));
-
-    if (u == NULL || uscf->peer.init == NULL) {
+    if (u == NULL) {
         return NGX_ERROR;
     }
 
@@ -253,7 +323,6 @@ ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
     u->peer.type = SOCK_STREAM;
     u->peer.start_time = ngx_current_msec;
     u->start_sec = ngx_time();
-    u->upstream = uscf;
 
     /* balancers that measure find no response here */
 
@@ -264,10 +333,6 @@ ngx_stream_connect_tunnel_balancer(ngx_stream_session_t *s,
 
     u->state->connect_time = (ngx_msec_t) -1;
     u->state->first_byte_time = (ngx_msec_t) -1;
-
-    if (uscf->peer.init(s, uscf) != NGX_OK) {
-        return NGX_ERROR;
-    }
 
     ts->balancer = &u->peer;
 
@@ -454,12 +519,95 @@ ngx_stream_connect_tunnel_finalize(ngx_stream_session_t *s,
 }
 
 
+void
+ngx_stream_connect_tunnel_linger(ngx_stream_session_t *s, ngx_uint_t status)
+{
+    ngx_tunnel_end_t                  e;
+    ngx_connection_t                 *c;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    c = s->connection;
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+
+    ctx->status = status;
+
+    e.connection = c;
+    (void) ngx_tunnel_end_socket.shutdown(&e);
+
+#if (NGX_STREAM_SSL)
+    if (c->ssl) {
+        c->ssl->no_wait_shutdown = 1;
+    }
+#endif
+
+    c->read->handler = ngx_stream_connect_tunnel_drain;
+    c->write->handler = ngx_stream_connect_tunnel_empty_handler;
+
+    ngx_add_timer(c->read, NGX_STREAM_LINGER_TIMEOUT);
+
+    ngx_stream_connect_tunnel_drain(c->read);
+}
+
+
+static void
+ngx_stream_connect_tunnel_drain(ngx_event_t *rev)
+{
+    u_char                            buf[NGX_STREAM_LINGER_BUFFER];
+    ssize_t                           n;
+    ngx_uint_t                        i;
+    ngx_connection_t                 *c;
+    ngx_stream_session_t             *s;
+    ngx_stream_connect_tunnel_ctx_t  *ctx;
+
+    c = rev->data;
+    s = c->data;
+
+    n = 1;
+
+    for (i = 0; n > 0 && i < NGX_STREAM_LINGER_READS; i++) {
+
+        if (c->close || rev->timedout) {
+            break;
+        }
+
+        n = c->recv(c, buf, NGX_STREAM_LINGER_BUFFER);
+    }
+
+    if (n == NGX_AGAIN && ngx_handle_read_event(rev, 0) == NGX_OK) {
+        return;
+    }
+
+    if (n > 0 && i == NGX_STREAM_LINGER_READS) {
+        ngx_post_event(rev, &ngx_posted_next_events);
+        return;
+    }
+
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+
+    ngx_stream_connect_tunnel_finalize(s, ctx->status);
+}
+
+
 static void
 ngx_stream_connect_tunnel_cleanup(void *data)
 {
     ngx_stream_connect_tunnel_ctx_t  *ctx = data;
 
     ngx_tunnel_session_close(&ctx->session);
+}
+
+
+void
+ngx_stream_connect_tunnel_anonymize(ngx_stream_session_t *s)
+{
+    ngx_stream_connect_tunnel_srv_conf_t  *ctscf;
+
+    ctscf = ngx_stream_get_module_srv_conf(s,
+                                           ngx_stream_connect_tunnel_module);
+
+    if (ctscf->anonymous) {
+        s->connection->log->handler = ngx_stream_connect_tunnel_log_error;
+    }
 }
 
 

@@ -47,6 +47,7 @@ typedef void (*ngx_stream_tunnel_pt)(ngx_stream_session_t *s,
 typedef struct {
     ngx_tunnel_session_t          session;
     ngx_stream_tunnel_pt          handler;
+    ngx_uint_t                    status;    /* while it lingers */
 } ngx_stream_connect_tunnel_ctx_t;
 
 
@@ -86,6 +87,14 @@ ngx_stream_upstream_srv_conf_t *ngx_stream_connect_tunnel_upstream(
     ngx_stream_session_t *s, ngx_str_t *name);
 
 /*
+ * Has the tunnel go to a UNIX-domain socket, "unix:/path", which only rules
+ * can allow; NGX_TUNNEL_OK or why it can't.
+ */
+
+ngx_tunnel_result_e ngx_stream_connect_tunnel_unix(ngx_stream_session_t *s,
+    ngx_str_t *name);
+
+/*
  * Opens the tunnel, to the session's target or, if that is not NULL, to a
  * server of the upstream; the handler may be called before it returns.
  */
@@ -102,11 +111,32 @@ void ngx_stream_connect_tunnel_relay(ngx_stream_session_t *s);
 void ngx_stream_connect_tunnel_finalize(ngx_stream_session_t *s,
     ngx_uint_t status);
 
+/*
+ * The same for a client that has been sent the last of what it gets.  To close
+ * at once could have that lost to a reset, if the client has sent more than
+ * was read.
+ */
+
+void ngx_stream_connect_tunnel_linger(ngx_stream_session_t *s,
+    ngx_uint_t status);
+
+/* leaves the client out of its lines in the error log, if that is wanted */
+
+void ngx_stream_connect_tunnel_anonymize(ngx_stream_session_t *s);
+
+/*
+ * Whom a client of TLS names, as tunnel_preread saw it, maybe an empty string;
+ * NULL: it did not, or there is no ClientHello.
+ */
+
+ngx_str_t *ngx_stream_tunnel_preread_sni(ngx_stream_session_t *s);
+
 
 #pragma GCC visibility pop
 
 
 extern ngx_module_t  ngx_stream_connect_tunnel_module;
+extern ngx_module_t  ngx_stream_tunnel_preread_module;
 
 
 #endif /* _NGX_STREAM_CONNECT_TUNNEL_MODULE_H_INCLUDED_ */

@@ -63,8 +63,7 @@ typedef enum {
     ngx_stream_socks_delayed,            /* the reply has to wait */
     ngx_stream_socks_listening,          /* for the target to connect */
     ngx_stream_socks_granted,            /* relays once the reply is out */
-    ngx_stream_socks_refused,            /* closes once the reply is out */
-    ngx_stream_socks_lingering
+    ngx_stream_socks_refused             /* closes once the reply is out */
 } ngx_stream_socks_state_e;
 
 
@@ -174,7 +173,6 @@ static void ngx_stream_socks_check_client(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_check_listening(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_relay(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_linger(ngx_stream_socks_t *sk);
-static void ngx_stream_socks_drain(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_leave(ngx_stream_socks_t *sk, ngx_uint_t status);
 static void ngx_stream_socks_close(ngx_stream_socks_t *sk);
 static void ngx_stream_socks_finalize(ngx_stream_socks_t *sk,
@@ -463,9 +461,6 @@ ngx_stream_socks_read_handler(ngx_event_t *rev)
     if (sk->state < ngx_stream_socks_waiting && sk->pos == sk->last) {
         ngx_stream_socks_process(sk);
 
-    } else if (sk->state == ngx_stream_socks_lingering) {
-        ngx_stream_socks_drain(sk);
-
     } else {
         ngx_stream_socks_check_client(sk);
     }
@@ -516,10 +511,6 @@ ngx_stream_socks_timer_handler(ngx_event_t *ev)
                       NGX_ETIMEDOUT, "client timed out");
 
         ngx_stream_socks_leave(sk, NGX_STREAM_CLIENT_CLOSED);
-        return;
-
-    case ngx_stream_socks_lingering:
-        ngx_stream_socks_close(sk);
         return;
 
     default:
@@ -1480,72 +1471,25 @@ ngx_stream_socks_relay(ngx_stream_socks_t *sk)
 }
 
 
-/*
- * The reply is out.  To close now could have it lost to a reset, if the client
- * has sent more than was read.
- */
+/* the reply is out */
 
 static void
 ngx_stream_socks_linger(ngx_stream_socks_t *sk)
 {
-    ngx_tunnel_end_t   e;
-    ngx_connection_t  *c;
-
-    c = sk->session->connection;
+    ngx_uint_t             status;
+    ngx_stream_session_t  *s;
 
     if (sk->message == ngx_stream_socks_start) {
         ngx_stream_socks_close(sk);
         return;
     }
 
-    sk->state = ngx_stream_socks_lingering;
+    s = sk->session;
+    status = ngx_tunnel_result(sk->result)->status;
 
-    e.connection = c;
-    (void) ngx_tunnel_end_socket.shutdown(&e);
+    ngx_stream_socks_free(sk->ctx);
 
-#if (NGX_STREAM_SSL)
-    if (c->ssl) {
-        c->ssl->no_wait_shutdown = 1;
-    }
-#endif
-
-    if (sk->timer.timer_set) {
-        ngx_del_timer(&sk->timer);
-    }
-
-    ngx_add_timer(&sk->timer, NGX_STREAM_SOCKS_LINGER);
-
-    ngx_stream_socks_drain(sk);
-}
-
-
-static void
-ngx_stream_socks_drain(ngx_stream_socks_t *sk)
-{
-    u_char             buf[NGX_STREAM_SOCKS_BUFFER];
-    ssize_t            n;
-    ngx_uint_t         i;
-    ngx_connection_t  *c;
-
-    c = sk->session->connection;
-
-    for (i = 0; i < NGX_STREAM_SOCKS_READS; i++) {
-
-        n = c->recv(c, buf, NGX_STREAM_SOCKS_BUFFER);
-
-        if (n == NGX_AGAIN
-            && ngx_handle_read_event(c->read, 0) == NGX_OK)
-        {
-            return;
-        }
-
-        if (n <= 0) {
-            ngx_stream_socks_close(sk);
-            return;
-        }
-    }
-
-    ngx_post_event(c->read, &ngx_posted_next_events);
+    ngx_stream_connect_tunnel_linger(s, status);
 }
 
 
@@ -1558,7 +1502,6 @@ ngx_stream_socks_leave(ngx_stream_socks_t *sk, ngx_uint_t status)
 
     case ngx_stream_socks_delayed:
     case ngx_stream_socks_refused:
-    case ngx_stream_socks_lingering:
         ngx_stream_socks_close(sk);
         return;
 

@@ -23,6 +23,8 @@ ngx_tunnel_session_listen(ngx_tunnel_session_t *s, struct sockaddr *sa,
 {
     ngx_tunnel_result_e  result;
 
+    s->passive = 1;
+
     result = ngx_tunnel_session_admit(s);
 
     if (result == NGX_TUNNEL_OK) {

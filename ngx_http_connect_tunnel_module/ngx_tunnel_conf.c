@@ -48,7 +48,6 @@ ngx_tunnel_conf_enum_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     char  *p = conf;
 
-    u_char           *s, names[NGX_TUNNEL_CONF_NAMES];
     ngx_str_t        *value;
     ngx_uint_t       *np;
     ngx_conf_enum_t  *e;
@@ -60,23 +59,48 @@ ngx_tunnel_conf_enum_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     value = cf->args->elts;
-    s = names;
 
-    for (e = cmd->post; e->name.len; e++) {
+    e = ngx_tunnel_conf_choice(cmd->post, &value[1]);
 
-        if (e->name.len == value[1].len
-            && ngx_strcasecmp(e->name.data, value[1].data) == 0)
-        {
-            *np = e->value;
-            return NGX_CONF_OK;
-        }
-
-        s = ngx_tunnel_conf_name(names, s, names + sizeof(names), &e->name);
+    if (e == NULL) {
+        return ngx_tunnel_conf_invalid_choice(cf, cmd, &value[1], cmd->post);
     }
 
-    *s = '\0';
+    *np = e->value;
 
-    return ngx_tunnel_conf_invalid(cf, cmd, &value[1], (char *) names);
+    return NGX_CONF_OK;
+}
+
+
+ngx_conf_enum_t *
+ngx_tunnel_conf_choice(ngx_conf_enum_t *e, ngx_str_t *value)
+{
+    for ( /* void */ ; e->name.len; e++) {
+
+        if (e->name.len == value->len
+            && ngx_strncasecmp(e->name.data, value->data, value->len) == 0)
+        {
+            return e;
+        }
+    }
+
+    return NULL;
+}
+
+
+char *
+ngx_tunnel_conf_invalid_choice(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *value, ngx_conf_enum_t *e)
+{
+    u_char  *p, names[NGX_TUNNEL_CONF_NAMES];
+
+    for (p = names; e->name.len; e++) {
+        p = ngx_tunnel_conf_name(names, p, names + sizeof(names), &e->name);
+    }
+
+    *p = '\0';
+
+    return ngx_tunnel_conf_invalid(cf, cmd, value, (char *) names);
 }
 
 

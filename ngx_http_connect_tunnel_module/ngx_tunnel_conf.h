@@ -50,6 +50,12 @@ char *ngx_tunnel_conf_enum_slot(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_tunnel_conf_bitmask_slot(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
+/* the choice that a value is, or NULL; and to say which ones there are */
+
+ngx_conf_enum_t *ngx_tunnel_conf_choice(ngx_conf_enum_t *e, ngx_str_t *value);
+char *ngx_tunnel_conf_invalid_choice(ngx_conf_t *cf, ngx_command_t *cmd,
+    ngx_str_t *value, ngx_conf_enum_t *e);
+
 #if (NGX_PCRE)
 
 /*

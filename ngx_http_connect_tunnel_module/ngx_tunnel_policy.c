@@ -1,6 +1,7 @@
 
 /*
- * Policy: the relay_* directives that are a time, a size, or a rate.
+ * Policy: the directives whose values may have variables, which are a time, a
+ * size, a rate, or a choice.
  */
 
 
@@ -10,7 +11,8 @@
 
 typedef enum {
     ngx_tunnel_value_time = 0,
-    ngx_tunnel_value_size
+    ngx_tunnel_value_size,
+    ngx_tunnel_value_choice
 } ngx_tunnel_value_e;
 
 
@@ -22,22 +24,43 @@ typedef struct {
     off_t                 value;         /* the default */
     ngx_uint_t            group;         /* as many, from here, of one
                                             directive */
+    ngx_conf_enum_t      *choices;       /* of a choice */
 } ngx_tunnel_value_t;
 
 
+static ngx_conf_enum_t  ngx_tunnel_proxy_protocol[] = {
+    { ngx_string("off"), 0 },
+    { ngx_string("on"), 1 },
+    { ngx_string("v2"), 2 },
+    { ngx_null_string, 0 }
+};
+
+
+static ngx_conf_enum_t  ngx_tunnel_require_tls[] = {
+    { ngx_string("off"), NGX_TUNNEL_TLS_OFF },
+    { ngx_string("on"), NGX_TUNNEL_TLS_ON },
+    { ngx_string("sni"), NGX_TUNNEL_TLS_SNI },
+    { ngx_null_string, 0 }
+};
+
+
 static const ngx_tunnel_value_t  ngx_tunnel_values[] = {
-    { "relay_idle_timeout", ngx_tunnel_value_time, 600000, 1 },
-    { "relay_send_timeout", ngx_tunnel_value_time, 0, 1 },
-    { "relay_max_lifetime", ngx_tunnel_value_time, 0, 1 },
-    { "relay_min_rate", ngx_tunnel_value_size, 0, 3 },
-    { "relay_min_rate window=", ngx_tunnel_value_time, 60000, 1 },
-    { "relay_min_rate grace=", ngx_tunnel_value_time, -1, 1 },
-    { "relay_max_rate", ngx_tunnel_value_size, 0, 1 },
-    { "relay_upload_rate", ngx_tunnel_value_size, -1, 1 },
-    { "relay_download_rate", ngx_tunnel_value_size, -1, 1 },
-    { "relay_max_payload", ngx_tunnel_value_size, 0, 3 },
-    { "relay_max_payload upload", ngx_tunnel_value_size, 0, 1 },
-    { "relay_max_payload download", ngx_tunnel_value_size, 0, 1 }
+    { "relay_idle_timeout", ngx_tunnel_value_time, 600000, 1, NULL },
+    { "relay_send_timeout", ngx_tunnel_value_time, 0, 1, NULL },
+    { "relay_max_lifetime", ngx_tunnel_value_time, 0, 1, NULL },
+    { "relay_min_rate", ngx_tunnel_value_size, 0, 3, NULL },
+    { "relay_min_rate window=", ngx_tunnel_value_time, 60000, 1, NULL },
+    { "relay_min_rate grace=", ngx_tunnel_value_time, -1, 1, NULL },
+    { "relay_max_rate", ngx_tunnel_value_size, 0, 1, NULL },
+    { "relay_upload_rate", ngx_tunnel_value_size, -1, 1, NULL },
+    { "relay_download_rate", ngx_tunnel_value_size, -1, 1, NULL },
+    { "relay_max_payload", ngx_tunnel_value_size, 0, 3, NULL },
+    { "relay_max_payload upload", ngx_tunnel_value_size, 0, 1, NULL },
+    { "relay_max_payload download", ngx_tunnel_value_size, 0, 1, NULL },
+    { "target_proxy_protocol", ngx_tunnel_value_choice, 0, 1,
+      ngx_tunnel_proxy_protocol },
+    { "target_require_tls", ngx_tunnel_value_choice, 0, 1,
+      ngx_tunnel_require_tls }
 };
 
 
@@ -81,6 +104,7 @@ ngx_tunnel_policy_create(ngx_tunnel_policy_conf_t *conf)
     conf->policy.half_close = NGX_CONF_UNSET;
     conf->policy.keepalive = NGX_CONF_UNSET;
     conf->policy.splice = NGX_CONF_UNSET_UINT;
+    conf->policy.preread_timeout = NGX_CONF_UNSET_MSEC;
 
     conf->quotas = NGX_CONF_UNSET_PTR;
 }
@@ -132,6 +156,8 @@ ngx_tunnel_policy_merge(ngx_conf_t *cf, ngx_tunnel_policy_conf_t *conf,
     ngx_conf_merge_value(policy->keepalive, prev->policy.keepalive, 0);
     ngx_conf_merge_uint_value(policy->splice, prev->policy.splice,
                               NGX_TUNNEL_SPLICE_AUTO);
+    ngx_conf_merge_msec_value(policy->preread_timeout,
+                              prev->policy.preread_timeout, 2000);
 
     ngx_conf_merge_ptr_value(conf->quotas, prev->quotas, NULL);
 
@@ -275,6 +301,11 @@ ngx_tunnel_policy_set(ngx_conf_t *cf, ngx_command_t *cmd,
                                        "window= and a time of 1s or more");
     }
 
+    if (ngx_tunnel_values[i].kind == ngx_tunnel_value_choice) {
+        return ngx_tunnel_conf_invalid_choice(cf, cmd, value,
+                                              ngx_tunnel_values[i].choices);
+    }
+
     return ngx_tunnel_conf_invalid(cf, cmd, value,
                                    ngx_tunnel_values[i].kind
                                        == ngx_tunnel_value_time
@@ -288,6 +319,8 @@ ngx_tunnel_policy_set(ngx_conf_t *cf, ngx_command_t *cmd,
 static ngx_int_t
 ngx_tunnel_policy_parse(ngx_uint_t i, ngx_str_t *value, off_t *n)
 {
+    ngx_conf_enum_t  *choice;
+
     if (i != ngx_tunnel_policy_index(min_rate_window)
         && value->len == 3 && ngx_strncmp(value->data, "off", 3) == 0)
     {
@@ -295,12 +328,20 @@ ngx_tunnel_policy_parse(ngx_uint_t i, ngx_str_t *value, off_t *n)
         return NGX_OK;
     }
 
-    if (ngx_tunnel_values[i].kind == ngx_tunnel_value_time) {
+    switch (ngx_tunnel_values[i].kind) {
+
+    case ngx_tunnel_value_time:
         *n = ngx_parse_time(value, 0);
         *n = ngx_min(*n, NGX_TUNNEL_MAX_TIME);
+        break;
 
-    } else {
+    case ngx_tunnel_value_size:
         *n = ngx_parse_offset(value);
+        break;
+
+    default: /* ngx_tunnel_value_choice */
+        choice = ngx_tunnel_conf_choice(ngx_tunnel_values[i].choices, value);
+        *n = choice ? (off_t) choice->value : NGX_ERROR;
     }
 
     if (*n == NGX_ERROR) {

@@ -1,6 +1,6 @@
 
 /*
- * Policy: how long, how fast, and how much a tunnel may be.
+ * Policy: how long, how fast, and how much a tunnel may be, and how it begins.
  *
  * A value of a directive is a constant, or has variables and is evaluated for
  * each tunnel by the front end.
@@ -25,6 +25,15 @@ typedef enum {
 } ngx_tunnel_splice_e;
 
 
+/* whether the first bytes of the client have to be a ClientHello */
+
+typedef enum {
+    NGX_TUNNEL_TLS_OFF = 0,
+    NGX_TUNNEL_TLS_ON,
+    NGX_TUNNEL_TLS_SNI                   /* that names the target's host */
+} ngx_tunnel_require_tls_e;
+
+
 /* what a relay goes by; times are msec, sizes are bytes, and 0 is no limit */
 
 typedef struct {
@@ -44,14 +53,18 @@ typedef struct {
     off_t                     max_upload;
     off_t                     max_download;
 
+    off_t                     proxy_protocol;    /* version, or 0 */
+    off_t                     require_tls;       /* ngx_tunnel_require_tls_e */
+
     size_t                    buffer_size;
     ngx_flag_t                half_close;
     ngx_flag_t                keepalive;
     ngx_uint_t                splice;            /* ngx_tunnel_splice_e */
+    ngx_msec_t                preread_timeout;
 } ngx_tunnel_policy_t;
 
 
-#define NGX_TUNNEL_POLICY_VALUES  12             /* those of off_t */
+#define NGX_TUNNEL_POLICY_VALUES  14             /* those of off_t */
 
 
 /* of a configuration level */

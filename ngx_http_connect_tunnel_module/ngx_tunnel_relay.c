@@ -46,6 +46,10 @@
 
 #define NGX_TUNNEL_NO_TIMEOUT       3600000
 
+/* what a check may need of the client's first bytes, at most */
+
+#define NGX_TUNNEL_CHECK_SIZE       16384
+
 
 /* bytes that wait for the other end */
 
@@ -57,6 +61,10 @@ static ngx_int_t ngx_tunnel_relay_open(ngx_tunnel_relay_t *relay);
 static ngx_int_t ngx_tunnel_relay_limit(ngx_tunnel_relay_t *relay);
 static ngx_int_t ngx_tunnel_relay_throttle(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *e, off_t rate);
+static void ngx_tunnel_relay_hold(ngx_tunnel_relay_t *relay);
+static ngx_tunnel_reason_e ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay);
+static void ngx_tunnel_relay_start(ngx_tunnel_relay_t *relay);
+static ngx_tunnel_reason_e ngx_tunnel_relay_header(ngx_tunnel_relay_t *relay);
 static ngx_int_t ngx_tunnel_relay_early(ngx_tunnel_relay_t *relay);
 static void ngx_tunnel_relay_handler(ngx_event_t *ev);
 static void ngx_tunnel_relay_timer_handler(ngx_event_t *ev);
@@ -85,7 +93,7 @@ static ngx_tunnel_reason_e ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay,
 static void ngx_tunnel_relay_stalled(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from);
 static ngx_int_t ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay,
-    ngx_tunnel_end_t *from);
+    ngx_tunnel_end_t *from, size_t size);
 static void ngx_tunnel_relay_release(ngx_tunnel_relay_t *relay,
     ngx_tunnel_end_t *from);
 static ngx_tunnel_reason_e ngx_tunnel_relay_broken(ngx_tunnel_relay_t *relay,
@@ -134,16 +142,188 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 
     ngx_tunnel_relay_arm(relay, next);
 
-    if (ngx_tunnel_relay_early(relay) != NGX_OK) {
-        ngx_tunnel_relay_done(relay, NGX_TUNNEL_ERROR);
-        return;
-    }
-
     /* bytes may be there already, and their events gone */
 
     relay->client.connection->read->ready = 1;
 
+    if (relay->check == NULL) {
+        ngx_tunnel_relay_start(relay);
+
+    } else {
+        ngx_tunnel_relay_hold(relay);
+    }
+}
+
+
+/* as long as the client's first bytes are checked, nothing goes either way */
+
+static void
+ngx_tunnel_relay_hold(ngx_tunnel_relay_t *relay)
+{
+    ngx_tunnel_end_t     *client, *target;
+    ngx_tunnel_reason_e   reason;
+
+    client = &relay->client;
+    target = &relay->target;
+
+    reason = relay->ending;
+
+    if (reason == NGX_TUNNEL_NO_REASON) {
+        reason = ngx_tunnel_relay_held(relay);
+    }
+
+    if (reason == NGX_TUNNEL_NO_REASON && relay->check == NULL) {
+        ngx_tunnel_relay_start(relay);
+        return;
+    }
+
+    if (reason == NGX_TUNNEL_NO_REASON
+        && (client->ops->events(client) != NGX_OK
+            || target->ops->events(target) != NGX_OK))
+    {
+        reason = NGX_TUNNEL_ERROR;
+    }
+
+    if (reason != NGX_TUNNEL_NO_REASON) {
+        ngx_tunnel_relay_done(relay, reason);
+    }
+}
+
+
+/* there is no check any more once it is passed */
+
+static ngx_tunnel_reason_e
+ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay)
+{
+    size_t                size;
+    u_char               *end;
+    ssize_t               n;
+    ngx_int_t             rc;
+    ngx_uint_t            reads;
+    ngx_event_t          *rev;
+    ngx_tunnel_end_t     *client;
+    ngx_tunnel_reason_e   reason;
+
+    client = &relay->client;
+    rev = client->connection->read;
+
+    for (reads = NGX_TUNNEL_RELAY_READS; /* void */ ; reads--) {
+
+        if (client->pos != client->last) {
+
+            rc = relay->check(relay, &reason);
+
+            if (rc == NGX_OK) {
+                relay->check = NULL;
+                return NGX_TUNNEL_NO_REASON;
+            }
+
+            if (rc == NGX_DECLINED) {
+                return reason;
+            }
+
+            if (client->buf == NULL
+                && ngx_tunnel_relay_keep(relay, client, NGX_TUNNEL_CHECK_SIZE)
+                   != NGX_OK)
+            {
+                return NGX_TUNNEL_ERROR;
+            }
+        }
+
+        if (!rev->ready) {
+            return NGX_TUNNEL_NO_REASON;
+        }
+
+        if (reads == 0) {
+            ngx_post_event(rev, &ngx_posted_next_events);
+            return NGX_TUNNEL_NO_REASON;
+        }
+
+        if (client->buf == NULL) {
+            client->pos = relay->worker->scratch;
+            client->last = client->pos;
+            size = relay->worker->size;
+
+        } else {
+            end = (u_char *) (client->buf + 1) + client->buf->size;
+            size = end - client->last;
+        }
+
+        if (size == 0) {
+            return NGX_TUNNEL_NOT_TLS;
+        }
+
+        n = client->ops->recv(client, client->last, size);
+
+        if (n == NGX_AGAIN) {
+            return NGX_TUNNEL_NO_REASON;
+        }
+
+        if (n == NGX_ERROR) {
+            return NGX_TUNNEL_CLIENT_RESET;
+        }
+
+        if (n == 0) {
+            return (client->pos == client->last) ? NGX_TUNNEL_CLIENT_CLOSED
+                                                 : NGX_TUNNEL_NOT_TLS;
+        }
+
+        client->last += n;
+    }
+}
+
+
+static void
+ngx_tunnel_relay_start(ngx_tunnel_relay_t *relay)
+{
+    ngx_tunnel_reason_e  reason;
+
+    reason = ngx_tunnel_relay_header(relay);
+
+    if (reason == NGX_TUNNEL_NO_REASON
+        && ngx_tunnel_relay_early(relay) != NGX_OK)
+    {
+        reason = NGX_TUNNEL_ERROR;
+    }
+
+    if (reason != NGX_TUNNEL_NO_REASON) {
+        ngx_tunnel_relay_done(relay, reason);
+        return;
+    }
+
     ngx_tunnel_relay_process(relay);
+}
+
+
+/* a connection that is new takes so few bytes at once */
+
+static ngx_tunnel_reason_e
+ngx_tunnel_relay_header(ngx_tunnel_relay_t *relay)
+{
+    ssize_t            n;
+    ngx_tunnel_end_t  *target;
+
+    if (relay->header.len == 0) {
+        return NGX_TUNNEL_NO_REASON;
+    }
+
+    target = &relay->target;
+
+    n = target->ops->send(target, relay->header.data, relay->header.len);
+
+    if (n == (ssize_t) relay->header.len) {
+        return NGX_TUNNEL_NO_REASON;
+    }
+
+    if (n == NGX_ERROR) {
+        relay->client.ops->reset(&relay->client);
+        return NGX_TUNNEL_TARGET_RESET;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, relay->log, 0,
+                  "the target did not take the PROXY protocol header at once");
+
+    return NGX_TUNNEL_ERROR;
 }
 
 
@@ -278,7 +458,8 @@ ngx_tunnel_relay_early(ngx_tunnel_relay_t *relay)
 
     ngx_tunnel_relay_count(relay, client, n);
 
-    return (n > 0) ? ngx_tunnel_relay_keep(relay, client) : NGX_OK;
+    return (n > 0 && client->buf == NULL)
+           ? ngx_tunnel_relay_keep(relay, client, 0) : NGX_OK;
 }
 
 
@@ -307,6 +488,11 @@ ngx_tunnel_relay_process(ngx_tunnel_relay_t *relay)
 {
     ngx_tunnel_end_t     *client, *target;
     ngx_tunnel_reason_e   reason;
+
+    if (relay->check) {
+        ngx_tunnel_relay_hold(relay);
+        return;
+    }
 
     client = &relay->client;
     target = &relay->target;
@@ -405,6 +591,12 @@ ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay, ngx_msec_t *next)
         && ngx_tunnel_relay_over(relay->start + policy->max_lifetime, next))
     {
         return NGX_TUNNEL_MAX_LIFETIME;
+    }
+
+    if (relay->check
+        && ngx_tunnel_relay_over(relay->start + policy->preread_timeout, next))
+    {
+        return NGX_TUNNEL_NOT_TLS;
     }
 
     if (policy->min_rate) {
@@ -729,7 +921,7 @@ ngx_tunnel_relay_read(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 
     if (reason == NGX_TUNNEL_NO_REASON
         && from->pos != from->last
-        && ngx_tunnel_relay_keep(relay, from) != NGX_OK)
+        && ngx_tunnel_relay_keep(relay, from, 0) != NGX_OK)
     {
         reason = NGX_TUNNEL_ERROR;
     }
@@ -921,17 +1113,22 @@ ngx_tunnel_relay_stalled(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
 }
 
 
-/* copies bytes out of a buffer that others will read into */
+/*
+ * copies bytes out of a buffer that others will read into, to one that has
+ * room for so many or more
+ */
 
 static ngx_int_t
-ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
+ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
+    size_t size)
 {
     size_t             len;
     ngx_tunnel_buf_t  *buf;
 
     len = from->last - from->pos;
 
-    buf = ngx_tunnel_worker_get_buf(relay->worker, len, relay->log);
+    buf = ngx_tunnel_worker_get_buf(relay->worker, ngx_max(len, size),
+                                    relay->log);
     if (buf == NULL) {
         return NGX_ERROR;
     }

@@ -21,6 +21,15 @@ typedef struct ngx_tunnel_relay_s  ngx_tunnel_relay_t;
 typedef void (*ngx_tunnel_relay_pt)(ngx_tunnel_relay_t *relay,
     ngx_tunnel_reason_e reason);
 
+/*
+ * Whether what the client has sent, client.pos to client.last, may be let
+ * through: NGX_OK, NGX_AGAIN if more is needed to tell, or NGX_DECLINED, with
+ * the reason for the tunnel to end.
+ */
+
+typedef ngx_int_t (*ngx_tunnel_relay_check_pt)(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_reason_e *reason);
+
 
 struct ngx_tunnel_relay_s {
 
@@ -35,6 +44,14 @@ struct ngx_tunnel_relay_s {
     ngx_tunnel_end_t              target;
     ngx_tunnel_relay_pt           handler;
     void                         *data;
+
+    /*
+     * asked about the client's first bytes, before anything moves, or NULL;
+     * and what the target gets before them, which is not counted
+     */
+
+    ngx_tunnel_relay_check_pt     check;
+    ngx_str_t                     header;
 
     /* results */
 

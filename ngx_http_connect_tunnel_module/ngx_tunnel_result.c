@@ -63,6 +63,9 @@ static const ngx_tunnel_result_t  ngx_tunnel_results[] = {
     { ngx_string("handshake_timeout"), 408, 1, 91, NGX_LOG_INFO,
       ngx_null_string },
 
+    { ngx_string("rejected"), 403, 2, 91, NGX_LOG_INFO,
+      ngx_string("http_request_denied") },
+
     { ngx_null_string, 500, 1, 91, NGX_LOG_ERR,
       ngx_null_string }
 };
@@ -80,6 +83,8 @@ static const ngx_str_t  ngx_tunnel_reasons[] = {
     ngx_string("max_lifetime"),
     ngx_string("max_payload"),
     ngx_string("quota"),
+    ngx_string("not_tls"),
+    ngx_string("sni_mismatch"),
     ngx_string("shutdown"),
     ngx_string("error"),
     ngx_null_string

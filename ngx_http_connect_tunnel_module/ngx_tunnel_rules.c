@@ -46,6 +46,7 @@ struct ngx_tunnel_patterns_s {
 typedef enum {
     NGX_TUNNEL_CIDR_BLOCK = 0,
     NGX_TUNNEL_CIDR_PRIVATE,
+    NGX_TUNNEL_CIDR_UNIX,
     NGX_TUNNEL_CIDR_ALL
 } ngx_tunnel_cidr_e;
 
@@ -96,6 +97,9 @@ static ngx_tunnel_pattern_t *ngx_tunnel_rules_match_port(
 static ngx_uint_t ngx_tunnel_rules_is_own(ngx_array_t *own,
     struct sockaddr *sa, ngx_tunnel_forms_t *f);
 static void ngx_tunnel_rules_forms(struct sockaddr *sa, ngx_tunnel_forms_t *f);
+static ngx_int_t ngx_tunnel_rules_check_unix(ngx_tunnel_rules_t *rules,
+    ngx_uint_t trusted, ngx_str_t *what);
+static ngx_tunnel_cidr_t *ngx_tunnel_rules_match_unix(ngx_array_t *cidrs);
 static ngx_tunnel_cidr_t *ngx_tunnel_rules_match_address(ngx_array_t *cidrs,
     ngx_tunnel_forms_t *f, ngx_uint_t every);
 static const ngx_tunnel_special_t *ngx_tunnel_rules_special(
@@ -512,6 +516,11 @@ ngx_tunnel_rules_address_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
+        if (ngx_strcmp(value[i].data, "unix:") == 0) {
+            cidr->type = NGX_TUNNEL_CIDR_UNIX;
+            continue;
+        }
+
         text = value[i];
         rc = ngx_ptocidr(&text, &cidr->cidr);
 
@@ -519,7 +528,7 @@ ngx_tunnel_rules_address_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid address \"%V\", it must be "
                                "an address, a CIDR block, \"private\", "
-                               "or \"all\"", &value[i]);
+                               "\"unix:\", or \"all\"", &value[i]);
             return NGX_CONF_ERROR;
         }
 
@@ -744,11 +753,8 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
     struct sockaddr_in           sin;
     const ngx_tunnel_special_t  *special;
 
-    if (sa->sa_family != AF_INET && sa->sa_family != AF_INET6) {
-
-        /* a unix socket can only be written in the configuration */
-
-        return NGX_OK;
+    if (sa->sa_family == AF_UNIX) {
+        return ngx_tunnel_rules_check_unix(rules, trusted, what);
     }
 
     sa = ngx_tunnel_unmapped(sa, &sin);
@@ -796,6 +802,59 @@ ngx_tunnel_rules_check_address(ngx_tunnel_rules_t *rules, struct sockaddr *sa,
     }
 
     return rc;
+}
+
+
+/* all sockets of the UNIX domain are alike */
+
+static ngx_int_t
+ngx_tunnel_rules_check_unix(ngx_tunnel_rules_t *rules, ngx_uint_t trusted,
+    ngx_str_t *what)
+{
+    ngx_int_t           rc;
+    ngx_tunnel_cidr_t  *denied;
+
+    rc = NGX_OK;
+    denied = ngx_tunnel_rules_match_unix(rules->deny_address);
+
+    if (denied) {
+        *what = denied->text;
+        rc = NGX_DECLINED;
+
+        if (!rules->dry_run) {
+            return rc;
+        }
+    }
+
+    if (trusted || ngx_tunnel_rules_match_unix(rules->allow_address)) {
+        return rc;
+    }
+
+    ngx_str_set(what, "UNIX-domain socket");
+
+    return NGX_ABORT;
+}
+
+
+static ngx_tunnel_cidr_t *
+ngx_tunnel_rules_match_unix(ngx_array_t *cidrs)
+{
+    ngx_uint_t          i;
+    ngx_tunnel_cidr_t  *cidr;
+
+    if (cidrs == NULL) {
+        return NULL;
+    }
+
+    cidr = cidrs->elts;
+
+    for (i = 0; i < cidrs->nelts; i++) {
+        if (cidr[i].type == NGX_TUNNEL_CIDR_UNIX) {
+            return &cidr[i];
+        }
+    }
+
+    return NULL;
 }
 
 
@@ -944,6 +1003,10 @@ ngx_tunnel_rules_match_address(ngx_array_t *cidrs, ngx_tunnel_forms_t *f,
                     return &cidr[i];
                 }
 
+                continue;
+            }
+
+            if (cidr[i].type == NGX_TUNNEL_CIDR_UNIX) {
                 continue;
             }
 

@@ -20,6 +20,7 @@ typedef enum {
     ngx_tunnel_var_host,
     ngx_tunnel_var_port,
     ngx_tunnel_var_address,
+    ngx_tunnel_var_sni,
     ngx_tunnel_var_result,
     ngx_tunnel_var_reason,
     ngx_tunnel_var_bytes_sent,
@@ -70,6 +71,7 @@ const ngx_tunnel_variable_t  ngx_tunnel_variables[] = {
     { ngx_string("tunnel_host"), ngx_tunnel_var_host },
     { ngx_string("tunnel_port"), ngx_tunnel_var_port },
     { ngx_string("tunnel_address"), ngx_tunnel_var_address },
+    { ngx_string("tunnel_sni"), ngx_tunnel_var_sni },
     { ngx_string("tunnel_result"), ngx_tunnel_var_result },
     { ngx_string("tunnel_reason"), ngx_tunnel_var_reason },
     { ngx_string("tunnel_bytes_sent"), ngx_tunnel_var_bytes_sent },
@@ -516,10 +518,17 @@ ngx_tunnel_session_prepare(ngx_tunnel_session_t *s, ngx_connection_t *c,
     if (s->udp) {
         ngx_tunnel_udp_relay(s->udp, relay);
 
-    } else if (early) {
-        relay->client.pos = early->pos;
-        relay->client.last = early->last;
-        early->pos = early->last;
+    } else {
+
+        if (ngx_tunnel_session_begin(s, relay) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (early) {
+            relay->client.pos = early->pos;
+            relay->client.last = early->last;
+            early->pos = early->last;
+        }
     }
 
     s->relay = relay;
@@ -535,6 +544,23 @@ ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
     ngx_tunnel_session_t  *s;
 
     s = relay->data;
+
+    switch (reason) {
+
+    case NGX_TUNNEL_NOT_TLS:
+        ngx_log_error(NGX_LOG_ERR, s->log, 0,
+                      "client did not begin with a ClientHello");
+        break;
+
+    case NGX_TUNNEL_SNI_MISMATCH:
+        ngx_log_error(NGX_LOG_ERR, s->log, 0,
+                      "client asked for \"%V\" and named \"%V\"",
+                      &s->target->host, &s->sni);
+        break;
+
+    default:
+        break;
+    }
 
     s->ended(s);
 }
@@ -643,6 +669,9 @@ ngx_tunnel_session_get(ngx_tunnel_session_t *s, ngx_uint_t id,
 
     case ngx_tunnel_var_address:
         return ngx_tunnel_session_value(&s->address, value);
+
+    case ngx_tunnel_var_sni:
+        return ngx_tunnel_session_value(&s->sni, value);
 
     case ngx_tunnel_var_resolve_time:
         return ngx_tunnel_session_msec(pool, s->resolve_time, value);

@@ -153,6 +153,16 @@ ngx_int_t ngx_tunnel_main_init(ngx_cycle_t *cycle, ngx_tunnel_main_t *main);
       ngx_tunnel_conf_enum_slot, conf,                                        \
       offsetof(type, tunnel.policy.policy.splice), ngx_tunnel_splice },       \
                                                                               \
+    { ngx_string("target_proxy_protocol"), levels|NGX_CONF_TAKE1,             \
+      ngx_tunnel_policy_slot, conf, offsetof(type, tunnel.policy), layer },   \
+                                                                              \
+    { ngx_string("target_require_tls"), levels|NGX_CONF_TAKE1,                \
+      ngx_tunnel_policy_slot, conf, offsetof(type, tunnel.policy), layer },   \
+                                                                              \
+    { ngx_string("tunnel_preread_timeout"), levels|NGX_CONF_TAKE1,            \
+      ngx_tunnel_conf_msec_slot, conf,                                        \
+      offsetof(type, tunnel.policy.policy.preread_timeout), NULL },           \
+                                                                              \
     { ngx_string("relay_quota_zone"), main|NGX_CONF_TAKE4,                    \
       ngx_tunnel_quota_zone, 0, 0, layer },                                   \
                                                                               \
@@ -204,6 +214,7 @@ struct ngx_tunnel_session_s {
     ngx_str_t                     what;          /* is said of a failure */
     ngx_err_t                     err;           /* of the failure, or 0 */
     ngx_str_t                     address;       /* that is connected */
+    ngx_str_t                     sni;           /* of the client, if asked */
     ngx_msec_t                    resolve_time;  /* -1: nothing resolved */
     ngx_msec_t                    connect_time;  /* -1: not connected */
     ngx_tunnel_relay_t           *relay;         /* or NULL */
@@ -218,6 +229,7 @@ struct ngx_tunnel_session_s {
 
     unsigned                      trusted:1;     /* see the rules */
     unsigned                      taken:1;       /* a peer of the balancer */
+    unsigned                      passive:1;     /* the target has connected */
     unsigned                      closed:1;
 };
 
@@ -325,6 +337,16 @@ ngx_resolver_t *ngx_tunnel_session_resolver(ngx_tunnel_session_t *s,
 
 ngx_int_t ngx_tunnel_session_bind(ngx_tunnel_session_t *s, ngx_pool_t *pool,
     ngx_addr_t **addr);
+
+
+/*
+ * How a tunnel begins: what the relay sends to the target first, and what the
+ * client's first bytes have to be, see ngx_tunnel_relay_t; NGX_OK or
+ * NGX_ERROR.
+ */
+
+ngx_int_t ngx_tunnel_session_begin(ngx_tunnel_session_t *s,
+    ngx_tunnel_relay_t *relay);
 
 
 /* the part of a session that is for datagrams, see ngx_tunnel_udp.c */

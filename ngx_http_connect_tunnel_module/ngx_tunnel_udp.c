@@ -180,6 +180,15 @@ ngx_tunnel_session_associate(ngx_tunnel_session_t *s, struct sockaddr *sa,
 
     result = ngx_tunnel_session_admit(s);
 
+    if (result == NGX_TUNNEL_OK
+        && s->policy->require_tls != NGX_TUNNEL_TLS_OFF)
+    {
+        /* datagrams are no stream that a ClientHello could begin */
+
+        ngx_str_set(&s->what, "denied by \"target_require_tls\"");
+        result = NGX_TUNNEL_DENIED_NAME;
+    }
+
     if (result == NGX_TUNNEL_OK) {
         result = ngx_tunnel_udp_create(s, sa, socklen, client);
     }

@@ -30,7 +30,7 @@ my $t = Test::Nginx->new()->has(qw/http rewrite/);
 my $pattern = 'it must be "host:port", "*.domain:port", ".domain:port", '
 	. '"*:port", "~regex", or "~*regex"';
 my $port = 'it must be a number from 1 to 65535, a range "first-last", or "*"';
-my $address = 'it must be an address, a CIDR block, "private", or "all"';
+my $address = 'it must be an address, a CIDR block, "private", "unix:", or "all"';
 my $name = 'it must be "off", "on", or a name of a letter and of letters, '
 	. 'digits, ".", "-", "_", and ":"';
 my $flag = 'it must be "on" or "off"';

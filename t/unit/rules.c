@@ -15,7 +15,7 @@
 #define PORT_FORM     ", it must be a number from 1 to 65535, "               \
                       "a range \"first-last\", or \"*\""
 #define ADDRESS_FORM  ", it must be an address, a CIDR block, \"private\", "  \
-                      "or \"all\""
+                      "\"unix:\", or \"all\""
 
 #define NOT_ALLOWED   "not in target_allow"
 #define DEFAULT       "default target_allow *:443"
@@ -1176,13 +1176,32 @@ unit_rules_addresses(void)
         unit_check(what == NULL, "%s, trusted: \"%s\"", s->address, what);
     }
 
-    /* a unix socket is only of the configuration, so nothing denies it */
+    /* a unix socket of the configuration is only denied by its own rule */
 
     sa = calloc(1, sizeof(struct sockaddr_un));
     sa->sa_family = AF_UNIX;
 
     unit_rules(&rules, NULL, NULL, NULL, "all");
     unit_check(unit_ask_sockaddr(&rules, sa, 1, NULL) == NULL, "unix");
+
+    unit_rules(&rules, NULL, NULL, "unix:", "unix:");
+    what = unit_ask_sockaddr(&rules, sa, 1, NULL);
+    unit_check(what && strcmp(what, "target_deny_address unix:") == 0,
+               "unix, trusted, denied: \"%s\"", what);
+
+    /* and any other one only allowed by that */
+
+    unit_rules(&rules, NULL, NULL, NULL, NULL);
+    what = unit_ask_sockaddr(&rules, sa, 0, NULL);
+    unit_check(what && strcmp(what, "UNIX-domain socket") == 0,
+               "unix, by default: \"%s\"", what);
+
+    unit_rules(&rules, NULL, NULL, "all", NULL);
+    unit_check(unit_ask_sockaddr(&rules, sa, 0, NULL), "unix, all");
+
+    unit_rules(&rules, NULL, NULL, "unix:", NULL);
+    unit_check(unit_ask_sockaddr(&rules, sa, 0, NULL) == NULL,
+               "unix, allowed");
 
     free(sa);
 
