@@ -549,13 +549,14 @@ ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 
     case NGX_TUNNEL_NOT_TLS:
         ngx_log_error(NGX_LOG_ERR, s->log, 0,
-                      "client did not begin with a ClientHello");
+                      "tunnel to \"%V\" refused: the client sent no "
+                      "ClientHello", s->target ? &s->target->text : &s->asked);
         break;
 
     case NGX_TUNNEL_SNI_MISMATCH:
         ngx_log_error(NGX_LOG_ERR, s->log, 0,
-                      "client asked for \"%V\" and named \"%V\"",
-                      &s->target->host, &s->sni);
+                      "tunnel to \"%V\" refused: the client named \"%V\" in "
+                      "its ClientHello", &s->target->text, &s->sni);
         break;
 
     default:

@@ -1,7 +1,7 @@
 
 /*
- * Policy: the directives that are a time, a size, or a rate; what levels
- * inherit, and what variables give.
+ * Policy: the directives that are a time, a size, a rate, or a choice; what
+ * levels inherit, and what variables give.
  */
 
 
@@ -43,6 +43,8 @@ static ngx_command_t  unit_commands[] = {
     unit_policy_command("relay_upload_rate", ngx_tunnel_policy_slot),
     unit_policy_command("relay_download_rate", ngx_tunnel_policy_slot),
     unit_policy_command("relay_max_payload", ngx_tunnel_policy_max_payload),
+    unit_policy_command("target_proxy_protocol", ngx_tunnel_policy_slot),
+    unit_policy_command("target_require_tls", ngx_tunnel_policy_slot),
 
     { ngx_string("relay_splice"), 0, ngx_tunnel_conf_enum_slot, 0,
       offsetof(unit_conf_t, policy.policy.splice), ngx_tunnel_splice },
@@ -61,13 +63,14 @@ static ngx_command_t  unit_commands[] = {
 static const char  *unit_members[] = {
     "idle_timeout", "send_timeout", "max_lifetime", "min_rate",
     "min_rate_window", "min_rate_grace", "max_rate", "upload_rate",
-    "download_rate", "max_payload", "max_upload", "max_download"
+    "download_rate", "max_payload", "max_upload", "max_download",
+    "proxy_protocol", "require_tls"
 };
 
 /* of each, in the same order */
 
 static const off_t  unit_defaults[] = {
-    600000, 0, 0, 0, 60000, -1, 0, -1, -1, 0, 0, 0
+    600000, 0, 0, 0, 60000, -1, 0, -1, -1, 0, 0, 0, 0, 0
 };
 
 
@@ -211,6 +214,7 @@ unit_policy_defaults(void)
     unit_check(unit_value(&conf, half_close) == 1, "half_close");
     unit_check(unit_value(&conf, keepalive) == 0, "keepalive");
     unit_check(unit_value(&conf, splice) == NGX_TUNNEL_SPLICE_AUTO, "splice");
+    unit_check(unit_value(&conf, preread_timeout) == 2000, "preread_timeout");
     unit_check(conf.policy.quotas == NULL, "quotas");
     unit_check(conf.policy.ncompiled == 0, "compiled");
 }
@@ -283,6 +287,16 @@ unit_policy_values(void)
           (off_t) 5 << 30 },
         { "relay_max_payload off upload", unit_index(max_upload), 0 },
         { "relay_max_payload 7 download", unit_index(max_download), 7 },
+
+        { "target_proxy_protocol off", unit_index(proxy_protocol), 0 },
+        { "target_proxy_protocol on", unit_index(proxy_protocol), 1 },
+        { "target_proxy_protocol V2", unit_index(proxy_protocol), 2 },
+        { "target_require_tls off", unit_index(require_tls),
+          NGX_TUNNEL_TLS_OFF },
+        { "target_require_tls on", unit_index(require_tls),
+          NGX_TUNNEL_TLS_ON },
+        { "target_require_tls sni", unit_index(require_tls),
+          NGX_TUNNEL_TLS_SNI },
 
         { "relay_min_rate 1000", unit_index(min_rate), 1000 },
         { "relay_min_rate 1k", unit_index(min_rate), 1024 },
@@ -436,7 +450,12 @@ unit_policy_errors(void)
         { "relay_max_payload 5 ''", "", "\"upload\" or \"download\"" },
         { "relay_splice yes", "yes", "\"auto\" or \"on\" or \"off\"" },
         { "relay_splice ''", "", "\"auto\" or \"on\" or \"off\"" },
-        { "relay_splice autos", "autos", "\"auto\" or \"on\" or \"off\"" }
+        { "relay_splice autos", "autos", "\"auto\" or \"on\" or \"off\"" },
+        { "target_require_tls yes", "yes", "\"off\" or \"on\" or \"sni\"" },
+        { "target_require_tls ''", "", "\"off\" or \"on\" or \"sni\"" },
+        { "target_require_tls 1", "1", "\"off\" or \"on\" or \"sni\"" },
+        { "target_proxy_protocol v1", "v1", "\"off\" or \"on\" or \"v2\"" },
+        { "target_proxy_protocol v22", "v22", "\"off\" or \"on\" or \"v2\"" }
     };
 
     /* a value twice is one too many, whatever it is */
@@ -452,6 +471,8 @@ unit_policy_errors(void)
         { "relay_min_rate 5", "relay_min_rate 5" },
         { "relay_min_rate 5", "relay_min_rate 5 window=1s" },
         { "relay_splice on", "relay_splice off" },
+        { "target_require_tls on", "target_require_tls $v" },
+        { "target_proxy_protocol $v", "target_proxy_protocol off" },
         { NULL, "relay_min_rate 5 window=1s window=1s" },
         { NULL, "relay_min_rate 5 grace=1s grace=$v" }
     };
@@ -594,6 +615,8 @@ unit_policy_inheritance(void)
     unit_line_ok(&http, "relay_max_payload 10");
     unit_line_ok(&http, "relay_max_payload 11 upload");
     unit_line_ok(&http, "relay_max_payload 12 download");
+    unit_line_ok(&http, "target_proxy_protocol v2");
+    unit_line_ok(&http, "target_require_tls sni");
     unit_line_ok(&http, "relay_splice off");
     unit_value(&http, half_close) = 0;
     unit_value(&http, keepalive) = 1;
