@@ -790,29 +790,38 @@ unit_policy_eval(void)
         { "relay_max_payload $v download", "relay_max_payload download",
           unit_index(max_download), 1 },
         { "relay_min_rate 5 window=$v", "relay_min_rate window=",
-          unit_index(min_rate_window), 2 }
+          unit_index(min_rate_window), 2 },
+        { "target_proxy_protocol $v", "target_proxy_protocol",
+          unit_index(proxy_protocol), 3 },
+        { "target_require_tls $v", "target_require_tls",
+          unit_index(require_tls), 4 }
     };
 
     static const struct {
         const char  *value;
-        off_t        n[3];         /* as a time, bytes, a window; -2: none */
+        off_t        n[5];         /* as a time, bytes, a window, and the two
+                                      choices; -2: none */
     } values[] = {
-        { "10", { 10000, 10, 10000 } },
-        { "1s", { 1000, -2, 1000 } },
-        { "999ms", { 999, -2, -2 } },
-        { "2k", { -2, 2048, -2 } },
-        { "off", { 0, 0, -2 } },
-        { "0", { 0, 0, -2 } },
-        { "-1", { -2, -2, -2 } },
-        { "Off", { -2, -2, -2 } },
-        { "off ", { -2, -2, -2 } },
-        { "of", { -2, -2, -2 } },
-        { "x", { -2, -2, -2 } },
-        { "$v", { -2, -2, -2 } },
-        { "1m", { 60000, 1048576, 60000 } },
-        { "99999w", { UNIT_MAX_TIME, -2, UNIT_MAX_TIME } },
-        { "1g", { -2, (off_t) 1 << 30, -2 } },
-        { "9223372036854775808", { -2, -2, -2 } }
+        { "10", { 10000, 10, 10000, -2, -2 } },
+        { "1s", { 1000, -2, 1000, -2, -2 } },
+        { "999ms", { 999, -2, -2, -2, -2 } },
+        { "2k", { -2, 2048, -2, -2, -2 } },
+        { "off", { 0, 0, -2, 0, 0 } },
+        { "0", { 0, 0, -2, -2, -2 } },
+        { "-1", { -2, -2, -2, -2, -2 } },
+        { "Off", { -2, -2, -2, 0, 0 } },
+        { "off ", { -2, -2, -2, -2, -2 } },
+        { "of", { -2, -2, -2, -2, -2 } },
+        { "x", { -2, -2, -2, -2, -2 } },
+        { "$v", { -2, -2, -2, -2, -2 } },
+        { "1m", { 60000, 1048576, 60000, -2, -2 } },
+        { "99999w", { UNIT_MAX_TIME, -2, UNIT_MAX_TIME, -2, -2 } },
+        { "1g", { -2, (off_t) 1 << 30, -2, -2, -2 } },
+        { "9223372036854775808", { -2, -2, -2, -2, -2 } },
+        { "on", { -2, -2, -2, 1, NGX_TUNNEL_TLS_ON } },
+        { "v2", { -2, -2, -2, 2, -2 } },
+        { "sni", { -2, -2, -2, -2, NGX_TUNNEL_TLS_SNI } },
+        { "snip", { -2, -2, -2, -2, -2 } }
     };
 
     for (i = 0; i < unit_nelts(lines); i++) {
