@@ -232,7 +232,9 @@ ngx_stream_connect_tunnel_open(ngx_stream_session_t *s,
     c->read->handler = ngx_stream_connect_tunnel_check_client;
     c->write->handler = ngx_stream_connect_tunnel_empty_handler;
 
-    if (c->read->ready) {
+    /* bytes may wait, but an end may have had its event already */
+
+    if (c->read->ready && c->read->pending_eof) {
         ngx_post_event(c->read, &ngx_posted_events);
         return;
     }
@@ -532,7 +534,7 @@ ngx_stream_connect_tunnel_linger(ngx_stream_session_t *s, ngx_uint_t status)
     ctx->status = status;
 
     e.connection = c;
-    (void) ngx_tunnel_end_socket.shutdown(&e);
+    (void) ngx_tunnel_end_socket.shutdown(&e, 0);
 
 #if (NGX_STREAM_SSL)
     if (c->ssl) {

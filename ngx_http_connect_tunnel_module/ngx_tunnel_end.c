@@ -13,7 +13,8 @@ static ssize_t ngx_tunnel_socket_recv(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
 static ssize_t ngx_tunnel_socket_send(ngx_tunnel_end_t *e, u_char *buf,
     size_t size);
-static ngx_int_t ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e);
+static ngx_int_t ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e,
+    ngx_uint_t last);
 static void ngx_tunnel_socket_reset(ngx_tunnel_end_t *e);
 static void ngx_tunnel_socket_cut(ngx_tunnel_end_t *e);
 static size_t ngx_tunnel_socket_unsent(ngx_tunnel_end_t *e);
@@ -110,7 +111,7 @@ ngx_tunnel_socket_send(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 
 
 static ngx_int_t
-ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e)
+ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e, ngx_uint_t last)
 {
     ngx_connection_t  *c;
 
@@ -146,6 +147,12 @@ ngx_tunnel_socket_shutdown(ngx_tunnel_end_t *e)
     }
 
 #endif
+
+    /* to close it says the same, in one call less */
+
+    if (last) {
+        return NGX_OK;
+    }
 
     if (ngx_shutdown_socket(c->fd, NGX_WRITE_SHUTDOWN) == -1) {
         return (ngx_socket_errno == NGX_ENOTCONN) ? NGX_OK : NGX_ERROR;

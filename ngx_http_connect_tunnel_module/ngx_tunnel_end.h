@@ -26,7 +26,7 @@ typedef struct ngx_tunnel_end_s  ngx_tunnel_end_t;
  * open       prepares the end for relaying: NGX_OK or NGX_ERROR
  * recv, send return as those of a connection
  * shutdown   ends the sending half: NGX_OK, NGX_AGAIN to be called again on a
- *            write event, or NGX_ERROR
+ *            write event, or NGX_ERROR; last tells that it is closed next
  * reset      has the next close be an abort
  * cut        tells that the next close is in the midst of what was to be sent
  * unsent     bytes that an abort would take, sent as they are
@@ -41,7 +41,7 @@ typedef struct {
                                  size_t size);
     ssize_t                 (*send)(ngx_tunnel_end_t *e, u_char *buf,
                                  size_t size);
-    ngx_int_t               (*shutdown)(ngx_tunnel_end_t *e);
+    ngx_int_t               (*shutdown)(ngx_tunnel_end_t *e, ngx_uint_t last);
     void                    (*reset)(ngx_tunnel_end_t *e);
     void                    (*cut)(ngx_tunnel_end_t *e);
     size_t                  (*unsent)(ngx_tunnel_end_t *e);

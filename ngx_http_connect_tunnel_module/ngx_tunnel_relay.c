@@ -770,7 +770,7 @@ ngx_tunnel_relay_eof(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     }
 
     if (!from->shut) {
-        rc = to->ops->shutdown(to);
+        rc = to->ops->shutdown(to, to->shut);
 
         if (rc == NGX_ERROR) {
             return ngx_tunnel_relay_broken(relay, to);

@@ -139,7 +139,8 @@ static socklen_t ngx_tunnel_udp_sockaddr(ngx_tunnel_udp_address_t *address,
     int family, ngx_sockaddr_t *sa);
 static ngx_int_t ngx_tunnel_udp_end_open(ngx_tunnel_end_t *e,
     ngx_uint_t keepalive);
-static ngx_int_t ngx_tunnel_udp_end_shutdown(ngx_tunnel_end_t *e);
+static ngx_int_t ngx_tunnel_udp_end_shutdown(ngx_tunnel_end_t *e,
+    ngx_uint_t last);
 static void ngx_tunnel_udp_end_void(ngx_tunnel_end_t *e);
 static size_t ngx_tunnel_udp_end_unsent(ngx_tunnel_end_t *e);
 static ngx_uint_t ngx_tunnel_udp_end_failed(ngx_tunnel_end_t *e);
@@ -1288,7 +1289,7 @@ ngx_tunnel_udp_end_open(ngx_tunnel_end_t *e, ngx_uint_t keepalive)
 /* datagrams have no end */
 
 static ngx_int_t
-ngx_tunnel_udp_end_shutdown(ngx_tunnel_end_t *e)
+ngx_tunnel_udp_end_shutdown(ngx_tunnel_end_t *e, ngx_uint_t last)
 {
     return NGX_OK;
 }
