@@ -52,7 +52,9 @@ enum {
 
     PERIOD = 65521,             /* of the pattern, a prime */
     ORDER_LEN = 12,
-    PREFIX_LEN = 256,
+    RECORD_LEN = 5,             /* the header of a record of TLS */
+    HELLO_LEN = 517,
+    PREFIX_LEN = 768,
     EVENTS = 256,
     TICK_MS = 20,
     TIMEOUT = 5,                /* seconds without progress, to open */
@@ -331,12 +333,19 @@ watch(int ep, int op, int fd, uint32_t events, void *data)
 
 /* The origin. */
 
+/* what it says to a ClientHello: a record that is none of TLS's */
+
+static const unsigned char  hello_answer[] = { 0x16, 3, 3, 0, 1, 0 };
+
 typedef struct {
     int             fd;
     bool            listening;
     bool            eof;
     char            mode;               /* 0 before the order is complete */
     uint32_t        events;
+    unsigned char   record[RECORD_LEN]; /* header of a ClientHello's */
+    size_t          record_len;
+    size_t          hello;              /* what is to come of it */
     unsigned char   order[ORDER_LEN];
     size_t          order_len;
     stream_t        in;
@@ -433,6 +442,41 @@ origin_count(origin_t *o, peer_t *p, size_t n)
 }
 
 
+/*
+ * Takes a ClientHello, which may come before the order, and answers it.  Sets
+ * *len to what is left of the data.
+ */
+
+static bool
+origin_hello(origin_t *o, peer_t *p, const unsigned char **data, size_t *len)
+{
+    size_t  n;
+
+    if (p->order_len > 0 || (p->record_len == 0 && (*data)[0] != 0x16)
+        || (p->record_len == RECORD_LEN && p->hello == 0))
+    {
+        return true;
+    }
+
+    while (p->record_len < RECORD_LEN && *len > 0) {
+        p->record[p->record_len++] = *(*data)++;
+        (*len)--;
+
+        if (p->record_len == RECORD_LEN) {
+            p->hello = (size_t) (p->record[3] << 8 | p->record[4]);
+        }
+    }
+
+    n = p->hello < *len ? p->hello : *len;
+    p->hello -= n;
+    *data += n;
+    *len -= n;
+
+    return n == 0 || p->hello > 0
+           || origin_echo(o, p, hello_answer, sizeof(hello_answer));
+}
+
+
 /* Takes the order, and whatever comes right behind it. */
 
 static bool
@@ -440,6 +484,14 @@ origin_order(origin_t *o, peer_t *p, const unsigned char *data, size_t len)
 {
     size_t    n;
     uint32_t  id, check;
+
+    if (!origin_hello(o, p, &data, &len)) {
+        return false;
+    }
+
+    if (len == 0) {
+        return true;
+    }
 
     n = ORDER_LEN - p->order_len < len ? ORDER_LEN - p->order_len : len;
     memcpy(p->order + p->order_len, data, n);
@@ -818,11 +870,74 @@ socks5_feed(tunnel_t *t, const unsigned char *p, size_t n, bool *done)
 }
 
 
+/* A ClientHello of 517 bytes, as many browsers' are, with a name. */
+
+static size_t
+sni_compose(tunnel_t *t, unsigned char *p)
+{
+    int     len;
+    char    name[32];
+    size_t  pad;
+
+    len = snprintf(name, sizeof(name), "t%d.test", (int) (t->id % TARGETS + 1));
+    pad = HELLO_LEN - 93 - (size_t) len - 4;
+
+    memset(p, 0, HELLO_LEN);
+
+    /* record, message, version, random, session, one cipher, compression */
+    memcpy(p, "\x16\3\1", 3);
+    p[3] = (HELLO_LEN - RECORD_LEN) >> 8;
+    p[4] = (HELLO_LEN - RECORD_LEN) & 0xff;
+    p[5] = 1;
+    p[7] = (HELLO_LEN - RECORD_LEN - 4) >> 8;
+    p[8] = (HELLO_LEN - RECORD_LEN - 4) & 0xff;
+    memcpy(p + 9, "\3\3", 2);
+    p[43] = 32;
+    memcpy(p + 76, "\0\2\x13\1\1\0", 6);
+
+    /* extensions: server_name and padding */
+    p[82] = (HELLO_LEN - 84) >> 8;
+    p[83] = (HELLO_LEN - 84) & 0xff;
+    p[87] = (unsigned char) (len + 5);
+    p[89] = (unsigned char) (len + 3);
+    p[92] = (unsigned char) len;
+    memcpy(p + 93, name, (size_t) len);
+    p += 93 + len;
+    p[1] = 21;
+    p[2] = (unsigned char) (pad >> 8);
+    p[3] = (unsigned char) (pad & 0xff);
+
+    return HELLO_LEN;
+}
+
+
+static ssize_t
+sni_feed(tunnel_t *t, const unsigned char *p, size_t n, bool *done)
+{
+    size_t  i;
+
+    for (i = 0; i < n && t->seen < sizeof(hello_answer); i++) {
+        t->head[t->seen++] = p[i];
+    }
+
+    *done = t->seen == sizeof(hello_answer);
+
+    if (*done && memcmp(t->head, hello_answer, sizeof(hello_answer)) != 0) {
+        failed("the answer to a ClientHello is %d %d", t->head[0],
+               t->head[5]);
+        return -1;
+    }
+
+    return (ssize_t) i;
+}
+
+
 static const front_t  fronts[] = {
     { "direct", 0, NULL, NULL },
     { "relay", 0, NULL, NULL },
     { "connect", 1, connect_compose, connect_feed },
     { "socks5", 2, socks5_compose, socks5_feed },
+    { "sni", 1, sni_compose, sni_feed },
     { NULL, 0, NULL, NULL },
 };
 
@@ -1794,7 +1909,7 @@ static const char  usage[] =
 "  bulk        tunnels carry as much as they can\n"
 "  idle        tunnels are opened, echo some bytes, and stay\n"
 "\n"
-"  -f FRONT    direct, relay, connect, or socks5 [direct]\n"
+"  -f FRONT    direct, relay, connect, socks5, or sni [direct]\n"
 "  -p A:P      the proxy, within 127.0.0.0/8\n"
 "  -P PID      its first process, for its use of CPU and memory\n"
 "  -n N        tunnels [64]\n"
