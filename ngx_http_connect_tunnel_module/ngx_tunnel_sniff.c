@@ -578,7 +578,7 @@ ngx_tunnel_sniff_alpn(ngx_tunnel_sniff_t *sn, ngx_tunnel_hello_t *h)
 
         for (i = 0; i < len; i++) {
 
-            if (last - p < 3) {
+            if (p == last) {
                 break;
             }
 
@@ -587,6 +587,10 @@ ngx_tunnel_sniff_alpn(ngx_tunnel_sniff_t *sn, ngx_tunnel_hello_t *h)
             {
                 *p++ = name[i];
                 continue;
+            }
+
+            if (last - p < 3) {
+                break;
             }
 
             *p++ = '%';
@@ -952,7 +956,11 @@ ngx_tunnel_sniff_http(ngx_tunnel_sniff_t *sn, u_char *p, size_t len)
 
     /* a digit, and the end of the line */
 
-    if (end < last && (*end < '0' || *end > '9')) {
+    if (end == last) {
+        return NGX_AGAIN;
+    }
+
+    if (*end < '0' || *end > '9') {
         return NGX_DECLINED;
     }
 
@@ -962,7 +970,7 @@ ngx_tunnel_sniff_http(ngx_tunnel_sniff_t *sn, u_char *p, size_t len)
         end++;
     }
 
-    if (end >= last) {
+    if (end == last) {
         return NGX_AGAIN;
     }
 
@@ -996,11 +1004,19 @@ ngx_tunnel_sniff_uri(ngx_tunnel_sniff_t *sn, u_char *p, size_t len)
 
     last = p + len;
 
-    while (p < last && *p != ':' && *p != '/') {
+    host = p;
+
+    while (p < last && ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
+                        || (p > host && ((*p >= '0' && *p <= '9')
+                                         || *p == '+' || *p == '-'
+                                         || *p == '.'))))
+    {
         p++;
     }
 
-    if (last - p < 3 || p[0] != ':' || p[1] != '/' || p[2] != '/') {
+    if (p == host || last - p < 3
+        || p[0] != ':' || p[1] != '/' || p[2] != '/')
+    {
         ngx_tunnel_sniff_invalid(sn, "the request target is malformed");
         return;
     }

@@ -98,7 +98,7 @@ ngx_int_t ngx_tunnel_sniff(ngx_tunnel_sniff_t *sn, u_char *data, size_t len,
 /*
  * Only whether they are a ClientHello of TLS (RFC 8446 4.1.2, RFC 6066 3), in
  * any number of records: NGX_OK, then sn is filled, NGX_AGAIN, or NGX_DECLINED
- * if it is none or is malformed, which sn->error tells.
+ * if it is none or, which sn->error tells, is malformed.
  */
 
 ngx_int_t ngx_tunnel_sniff_tls(ngx_tunnel_sniff_t *sn, u_char *data,

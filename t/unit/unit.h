@@ -11,6 +11,7 @@
 #include "ngx_tunnel_policy.h"
 #include "ngx_tunnel_rate.h"
 #include "ngx_tunnel_rules.h"
+#include "ngx_tunnel_sniff.h"
 #include "ngx_tunnel_socks.h"
 
 #include <ifaddrs.h>
@@ -36,6 +37,27 @@ void unit_socks_ports(void);
 void unit_socks_replies(void);
 void unit_socks_datagrams(void);
 void unit_socks_random(void);
+
+void unit_sniff_protocols(void);
+void unit_sniff_protocol_names(void);
+void unit_sniff_alerts(void);
+void unit_sniff_near_misses(void);
+void unit_sniff_early(void);
+void unit_sniff_beginnings(void);
+void unit_sniff_hellos(void);
+void unit_sniff_names(void);
+void unit_sniff_name_lists(void);
+void unit_sniff_versions(void);
+void unit_sniff_alpn(void);
+void unit_sniff_extensions(void);
+void unit_sniff_lengths(void);
+void unit_sniff_records(void);
+void unit_sniff_sslv2(void);
+void unit_sniff_http(void);
+void unit_sniff_http_lines(void);
+void unit_sniff_http_long(void);
+void unit_sniff_mutations(void);
+void unit_sniff_random(void);
 
 void unit_rules_patterns(void);
 void unit_rules_pattern_lists(void);
