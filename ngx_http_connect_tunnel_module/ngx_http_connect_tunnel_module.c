@@ -416,6 +416,7 @@ ngx_http_connect_tunnel_handler(ngx_http_request_t *r)
 
     ngx_tunnel_session_reset(&ctx->session);
 
+    ctx->session.requested = ctx->target;
     ctx->session.target = ctx->target;
 
     if (ctlcf->target) {

@@ -267,7 +267,13 @@ ngx_stream_passthrough_refuse(ngx_stream_session_t *s,
 
     tls = (ngx_stream_tunnel_preread_sni(s) != NULL);
 
-    if (reject == ngx_stream_passthrough_none && tls) {
+    if (c->type != SOCK_STREAM) {
+
+        /* the socket is the one that listens */
+
+        reject = ngx_stream_passthrough_none;
+
+    } else if (reject == ngx_stream_passthrough_none && tls) {
         reject = ngx_stream_passthrough_alert;
     }
 

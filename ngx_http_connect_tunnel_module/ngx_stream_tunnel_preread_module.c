@@ -73,11 +73,11 @@ static ngx_int_t ngx_stream_tunnel_preread_peek(ngx_stream_session_t *s,
     ngx_str_t *data, ngx_uint_t *last);
 static ngx_int_t ngx_stream_tunnel_preread_read(ngx_stream_session_t *s,
     ngx_str_t *data, ngx_uint_t *last);
-static ngx_uint_t ngx_stream_tunnel_preread_can_peek(ngx_connection_t *c);
+static ngx_uint_t ngx_stream_tunnel_preread_can_peek(ngx_stream_session_t *s);
 static ngx_int_t ngx_stream_tunnel_preread_decide(ngx_stream_session_t *s,
     ngx_stream_tunnel_preread_ctx_t *ctx, ngx_str_t *data, ngx_uint_t last);
 static ngx_int_t ngx_stream_tunnel_preread_match(
-    ngx_stream_tunnel_protocol_t *protocol, ngx_str_t *data);
+    ngx_stream_tunnel_protocol_t *protocol, ngx_str_t *data, ngx_log_t *log);
 static ngx_int_t ngx_stream_tunnel_preread_set(ngx_stream_session_t *s,
     ngx_stream_tunnel_preread_ctx_t *ctx, ngx_tunnel_sniff_t *sn);
 static ngx_int_t ngx_stream_tunnel_preread_copy(ngx_pool_t *pool,
@@ -325,7 +325,7 @@ ngx_stream_tunnel_preread_look(ngx_stream_session_t *s,
     c = s->connection;
     c->log->action = "prereading client data";
 
-    rc = ngx_stream_tunnel_preread_can_peek(c)
+    rc = ngx_stream_tunnel_preread_can_peek(s)
          ? ngx_stream_tunnel_preread_peek(s, &data, &last)
          : ngx_stream_tunnel_preread_read(s, &data, &last);
 
@@ -343,16 +343,25 @@ ngx_stream_tunnel_preread_look(ngx_stream_session_t *s,
 
 /*
  * Without reading, an idle client costs no buffer, and "pass" has something to
- * pass.  Other event methods would tell again and again what is there.
+ * pass.  Other event methods would tell again and again what is there, and
+ * older handlers that never read would lose their answer to a reset.
  */
 
 static ngx_uint_t
-ngx_stream_tunnel_preread_can_peek(ngx_connection_t *c)
+ngx_stream_tunnel_preread_can_peek(ngx_stream_session_t *s)
 {
 #if (NGX_HAVE_EPOLLRDHUP)
 
+    ngx_connection_t                      *c;
+    ngx_stream_connect_tunnel_srv_conf_t  *ctscf;
+
+    c = s->connection;
+    ctscf = ngx_stream_get_module_srv_conf(s,
+                                           ngx_stream_connect_tunnel_module);
+
     return (ngx_event_flags & NGX_USE_EPOLL_EVENT)
            && ngx_use_epoll_rdhup
+           && (NGX_TUNNEL_PREREAD_PEEKS || ctscf->enabled)
            && c->recv == ngx_recv
            && (c->buffer == NULL || c->buffer->pos == c->buffer->last);
 
@@ -499,7 +508,8 @@ ngx_stream_tunnel_preread_decide(ngx_stream_session_t *s,
 
     for (i = 0; i < n; i++) {
 
-        rc = ngx_stream_tunnel_preread_match(&protocol[i], data);
+        rc = ngx_stream_tunnel_preread_match(&protocol[i], data,
+                                             s->connection->log);
 
         if (rc == NGX_OK) {
             ctx->protocol = protocol[i].name;
@@ -539,7 +549,7 @@ ngx_stream_tunnel_preread_decide(ngx_stream_session_t *s,
 
 static ngx_int_t
 ngx_stream_tunnel_preread_match(ngx_stream_tunnel_protocol_t *protocol,
-    ngx_str_t *data)
+    ngx_str_t *data, ngx_log_t *log)
 {
     size_t     len;
 #if (NGX_PCRE)
@@ -561,8 +571,15 @@ ngx_stream_tunnel_preread_match(ngx_stream_tunnel_protocol_t *protocol,
     if (protocol->regex) {
         rc = ngx_regex_exec(protocol->regex, data, NULL, 0);
 
+        if (rc == NGX_REGEX_NO_MATCHED) {
+            return NGX_DECLINED;
+        }
+
         if (rc < 0) {
-            return (rc == NGX_REGEX_NO_MATCHED) ? NGX_DECLINED : NGX_ERROR;
+            ngx_log_error(NGX_LOG_ERR, log, 0,
+                          ngx_regex_exec_n " failed: %i for "
+                          "\"tunnel_protocol\" \"%V\"", rc, &protocol->name);
+            return NGX_ERROR;
         }
     }
 
@@ -1016,7 +1033,9 @@ ngx_stream_tunnel_preread_merge_srv_conf(ngx_conf_t *cf, void *parent,
     ngx_stream_tunnel_preread_srv_conf_t *prev = parent;
     ngx_stream_tunnel_preread_srv_conf_t *conf = child;
 
+    ngx_uint_t                              i, n;
     ngx_stream_core_srv_conf_t             *cscf;
+    ngx_stream_tunnel_protocol_t           *protocol;
     ngx_stream_tunnel_preread_main_conf_t  *pmcf;
 
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
@@ -1031,6 +1050,21 @@ ngx_stream_tunnel_preread_merge_srv_conf(ngx_conf_t *cf, void *parent,
     cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
 
     pmcf->size = ngx_max(pmcf->size, cscf->preread_buffer_size);
+
+    n = conf->protocols ? conf->protocols->nelts : 0;
+    protocol = n ? conf->protocols->elts : NULL;
+
+    for (i = 0; i < n; i++) {
+
+        if (protocol[i].min > cscf->preread_buffer_size) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"tunnel_protocol\" \"%V\" needs %uz bytes, "
+                               "\"preread_buffer_size\" is %uz",
+                               &protocol[i].name, protocol[i].min,
+                               cscf->preread_buffer_size);
+            return NGX_CONF_ERROR;
+        }
+    }
 
     return NGX_CONF_OK;
 }

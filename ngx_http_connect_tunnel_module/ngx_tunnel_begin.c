@@ -9,17 +9,35 @@
 #include "ngx_tunnel_sniff.h"
 
 
-/* the PROXY protocol of HAProxy, doc/proxy-protocol.txt there, 2.1 and 2.2 */
+/*
+ * The longest header of the PROXY protocol, which is one of text; see 2.1 and
+ * 2.2 of HAProxy's doc/proxy-protocol.txt.
+ */
 
-#define NGX_TUNNEL_PROXY_V1_LEN    107
-#define NGX_TUNNEL_PROXY_V2_LEN    16
-#define NGX_TUNNEL_PROXY_V2_INET   (4 + 4 + 2 + 2)
-#define NGX_TUNNEL_PROXY_V2_INET6  (16 + 16 + 2 + 2)
+#define NGX_TUNNEL_PROXY_LEN  107
 
 
-static u_char *ngx_tunnel_begin_proxy_v2(ngx_connection_t *c, u_char *p);
-static ngx_int_t ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay,
-    ngx_tunnel_reason_e *reason);
+/* the ends of a client's connection, see ngx_tunnel_ip() */
+
+typedef struct {
+    int         family;              /* AF_UNSPEC: they are not known */
+    u_char      src[NGX_TUNNEL_IP_LEN];
+    u_char      dst[NGX_TUNNEL_IP_LEN];
+    in_port_t   src_port;
+    in_port_t   dst_port;
+} ngx_tunnel_begin_ends_t;
+
+
+static ngx_int_t ngx_tunnel_begin_header(ngx_tunnel_session_t *s,
+    ngx_connection_t *c, ngx_str_t *header);
+static ngx_int_t ngx_tunnel_begin_ends(ngx_tunnel_session_t *s,
+    ngx_connection_t *c, ngx_tunnel_begin_ends_t *ends);
+static u_char *ngx_tunnel_begin_proxy_v1(ngx_tunnel_begin_ends_t *ends,
+    u_char *p);
+static u_char *ngx_tunnel_begin_proxy_v2(ngx_tunnel_begin_ends_t *ends,
+    u_char *p);
+static ngx_int_t ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay, u_char *p,
+    size_t len, ngx_tunnel_reason_e *reason);
 static ngx_uint_t ngx_tunnel_begin_same(ngx_tunnel_sniff_t *sn,
     ngx_tunnel_target_t *target);
 
@@ -27,9 +45,6 @@ static ngx_uint_t ngx_tunnel_begin_same(ngx_tunnel_sniff_t *sn,
 ngx_int_t
 ngx_tunnel_session_begin(ngx_tunnel_session_t *s, ngx_tunnel_relay_t *relay)
 {
-    u_char            *p;
-    ngx_connection_t  *c;
-
     if (s->policy->require_tls != NGX_TUNNEL_TLS_OFF) {
         relay->check = ngx_tunnel_begin_check;
     }
@@ -38,111 +53,159 @@ ngx_tunnel_session_begin(ngx_tunnel_session_t *s, ngx_tunnel_relay_t *relay)
         return NGX_OK;
     }
 
-    c = relay->client.connection;
+    return ngx_tunnel_begin_header(s, relay->client.connection,
+                                   &relay->header);
+}
+
+
+/* nginx's own writer goes by the client's family, whatever the other end's */
+
+static ngx_int_t
+ngx_tunnel_begin_header(ngx_tunnel_session_t *s, ngx_connection_t *c,
+    ngx_str_t *header)
+{
+    u_char                   *p;
+    ngx_tunnel_begin_ends_t   ends;
+
+    if (ngx_tunnel_begin_ends(s, c, &ends) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    p = ngx_pnalloc(s->pool, NGX_TUNNEL_PROXY_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    header->data = p;
+
+    p = (s->policy->proxy_protocol == 1) ? ngx_tunnel_begin_proxy_v1(&ends, p)
+                                         : ngx_tunnel_begin_proxy_v2(&ends, p);
+
+    header->len = p - header->data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_tunnel_begin_ends(ngx_tunnel_session_t *s, ngx_connection_t *c,
+    ngx_tunnel_begin_ends_t *ends)
+{
+    ngx_addr_t        addr;
+    struct sockaddr  *src, *dst;
 
     if (ngx_connection_local_sockaddr(c, NULL, 0) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    p = ngx_pnalloc(s->pool, NGX_TUNNEL_PROXY_V1_LEN);
-    if (p == NULL) {
-        return NGX_ERROR;
+    ends->family = AF_UNSPEC;
+
+    src = c->sockaddr;
+    dst = c->local_sockaddr;
+
+    if (dst->sa_family == AF_UNIX
+        && c->proxy_protocol
+        && ngx_parse_addr(s->pool, &addr, c->proxy_protocol->dst_addr.data,
+                          c->proxy_protocol->dst_addr.len)
+           == NGX_OK)
+    {
+        /* whom the client has connected to before it came to us */
+
+        ngx_inet_set_port(addr.sockaddr, c->proxy_protocol->dst_port);
+        dst = addr.sockaddr;
     }
 
-    relay->header.data = p;
-
-    p = (s->policy->proxy_protocol == 1)
-        ? ngx_proxy_protocol_write(c, p, p + NGX_TUNNEL_PROXY_V1_LEN)
-        : ngx_tunnel_begin_proxy_v2(c, p);
-
-    if (p == NULL) {
-        return NGX_ERROR;
+    if (src->sa_family == AF_UNIX || dst->sa_family == AF_UNIX) {
+        return NGX_OK;
     }
 
-    relay->header.len = p - relay->header.data;
+    ends->src_port = ngx_tunnel_socket_ip(ends->src, src);
+    ends->dst_port = ngx_tunnel_socket_ip(ends->dst, dst);
+
+    ends->family = (ngx_tunnel_ip_family(ends->src) == AF_INET
+                    && ngx_tunnel_ip_family(ends->dst) == AF_INET)
+                   ? AF_INET : AF_INET6;
 
     return NGX_OK;
 }
 
 
 static u_char *
-ngx_tunnel_begin_proxy_v2(ngx_connection_t *c, u_char *p)
+ngx_tunnel_begin_proxy_v1(ngx_tunnel_begin_ends_t *ends, u_char *p)
 {
-    struct sockaddr      *src, *dst;
-    struct sockaddr_in    sin[2], *sin_src, *sin_dst;
-#if (NGX_HAVE_INET6)
-    struct sockaddr_in6  *sin6_src, *sin6_dst;
-#endif
+    size_t  skip;
 
-    src = ngx_tunnel_unmapped(c->sockaddr, &sin[0]);
-    dst = ngx_tunnel_unmapped(c->local_sockaddr, &sin[1]);
+    if (ends->family == AF_UNSPEC) {
+        return ngx_cpymem(p, "PROXY UNKNOWN" CRLF,
+                          sizeof("PROXY UNKNOWN" CRLF) - 1);
+    }
+
+    skip = (ends->family == AF_INET) ? 12 : 0;
+
+    p = ngx_cpymem(p, skip ? "PROXY TCP4 " : "PROXY TCP6 ",
+                   sizeof("PROXY TCP4 ") - 1);
+
+    p += ngx_inet_ntop(ends->family, ends->src + skip, p,
+                       NGX_INET6_ADDRSTRLEN);
+    *p++ = ' ';
+    p += ngx_inet_ntop(ends->family, ends->dst + skip, p,
+                       NGX_INET6_ADDRSTRLEN);
+
+    return ngx_sprintf(p, " %ui %ui" CRLF, (ngx_uint_t) ends->src_port,
+                       (ngx_uint_t) ends->dst_port);
+}
+
+
+static u_char *
+ngx_tunnel_begin_proxy_v2(ngx_tunnel_begin_ends_t *ends, u_char *p)
+{
+    size_t  skip, len;
 
     p = ngx_cpymem(p, "\r\n\r\n\0\r\nQUIT\n", 12);
 
-    *p++ = 0x21;                             /* version 2, PROXY */
+    /* version and command, family and TCP, and the length of what follows */
 
-    switch (src->sa_family == dst->sa_family ? src->sa_family : AF_UNSPEC) {
-
-    case AF_INET:
-        sin_src = (struct sockaddr_in *) src;
-        sin_dst = (struct sockaddr_in *) dst;
-
-        *p++ = 0x11;                         /* TCP over IPv4 */
-        *p++ = 0;
-        *p++ = NGX_TUNNEL_PROXY_V2_INET;
-
-        p = ngx_cpymem(p, &sin_src->sin_addr, 4);
-        p = ngx_cpymem(p, &sin_dst->sin_addr, 4);
-        p = ngx_cpymem(p, &sin_src->sin_port, 2);
-
-        return ngx_cpymem(p, &sin_dst->sin_port, 2);
-
-#if (NGX_HAVE_INET6)
-
-    case AF_INET6:
-        sin6_src = (struct sockaddr_in6 *) src;
-        sin6_dst = (struct sockaddr_in6 *) dst;
-
-        *p++ = 0x21;                         /* TCP over IPv6 */
-        *p++ = 0;
-        *p++ = NGX_TUNNEL_PROXY_V2_INET6;
-
-        p = ngx_cpymem(p, &sin6_src->sin6_addr, 16);
-        p = ngx_cpymem(p, &sin6_dst->sin6_addr, 16);
-        p = ngx_cpymem(p, &sin6_src->sin6_port, 2);
-
-        return ngx_cpymem(p, &sin6_dst->sin6_port, 2);
-
-#endif
-
-    default:
-
-        /* such as UNIX-domain sockets, whose names are of no use elsewhere */
-
-        *p++ = 0;                            /* unspecified */
-        *p++ = 0;
-        *p++ = 0;
-
-        return p;
+    if (ends->family == AF_UNSPEC) {
+        return ngx_cpymem(p, "\x20\0\0\0", 4);             /* LOCAL */
     }
+
+    skip = (ends->family == AF_INET) ? 12 : 0;
+    len = NGX_TUNNEL_IP_LEN - skip;
+
+    *p++ = 0x21;                                          /* PROXY */
+    *p++ = skip ? 0x11 : 0x21;
+    *p++ = 0;
+    *p++ = (u_char) (2 * (len + 2));
+
+    p = ngx_cpymem(p, ends->src + skip, len);
+    p = ngx_cpymem(p, ends->dst + skip, len);
+
+    *p++ = (u_char) (ends->src_port >> 8);
+    *p++ = (u_char) ends->src_port;
+    *p++ = (u_char) (ends->dst_port >> 8);
+    *p++ = (u_char) ends->dst_port;
+
+    return p;
 }
 
 
 /* see ngx_tunnel_relay_t; what is wrong is said in the log */
 
 static ngx_int_t
-ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e *reason)
+ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay, u_char *p, size_t len,
+    ngx_tunnel_reason_e *reason)
 {
     u_char                 alert[NGX_TUNNEL_ALERT_LEN];
     ngx_int_t              rc;
     ngx_tunnel_end_t      *client;
     ngx_tunnel_sniff_t     sn;
+    ngx_tunnel_target_t   *target;
     ngx_tunnel_session_t  *s;
 
     s = relay->data;
     client = &relay->client;
 
-    rc = ngx_tunnel_sniff_tls(&sn, client->pos, client->last - client->pos);
+    rc = ngx_tunnel_sniff_tls(&sn, p, len);
 
     if (rc == NGX_AGAIN) {
         return NGX_AGAIN;
@@ -169,9 +232,11 @@ ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e *reason)
         s->sni.len = sn.host.len;
     }
 
+    target = s->requested ? s->requested : s->target;
+
     if (s->policy->require_tls == NGX_TUNNEL_TLS_SNI
-        && s->target
-        && !ngx_tunnel_begin_same(&sn, s->target))
+        && target
+        && !ngx_tunnel_begin_same(&sn, target))
     {
         (void) client->ops->send(client,
                       ngx_tunnel_alert(alert, NGX_TUNNEL_UNRECOGNIZED_NAME),

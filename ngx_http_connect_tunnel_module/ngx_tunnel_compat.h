@@ -26,6 +26,11 @@
 #endif
 
 
+/* 1.25.5: the preread phase of stream leaves in the socket what it sees */
+
+#define NGX_TUNNEL_PREREAD_PEEKS  (nginx_version >= 1025005)
+
+
 /* 1.29.3: $request_port */
 
 #if (nginx_version >= 1029003)

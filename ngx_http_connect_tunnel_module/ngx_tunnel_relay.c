@@ -46,9 +46,9 @@
 
 #define NGX_TUNNEL_NO_TIMEOUT       3600000
 
-/* what a check may need of the client's first bytes, at most */
+/* a check has to come to an end by so many of the client's first bytes */
 
-#define NGX_TUNNEL_CHECK_SIZE       16384
+#define NGX_TUNNEL_CHECK_SIZE       65536
 
 
 /* bytes that wait for the other end */
@@ -138,7 +138,9 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 
     next = ngx_current_msec + NGX_TUNNEL_NO_TIMEOUT;
 
-    (void) ngx_tunnel_relay_expired(relay, &next);
+    if (ngx_tunnel_relay_expired(relay, &next) != NGX_TUNNEL_NO_REASON) {
+        next = ngx_current_msec;
+    }
 
     ngx_tunnel_relay_arm(relay, next);
 
@@ -195,8 +197,8 @@ ngx_tunnel_relay_hold(ngx_tunnel_relay_t *relay)
 static ngx_tunnel_reason_e
 ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay)
 {
-    size_t                size;
-    u_char               *end;
+    u_char               *p;
+    size_t                len, size;
     ssize_t               n;
     ngx_int_t             rc;
     ngx_uint_t            reads;
@@ -209,9 +211,12 @@ ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay)
 
     for (reads = NGX_TUNNEL_RELAY_READS; /* void */ ; reads--) {
 
-        if (client->pos != client->last) {
+        len = ngx_min((size_t) (client->last - client->pos),
+                      NGX_TUNNEL_CHECK_SIZE);
+        size = NGX_TUNNEL_CHECK_SIZE - len;
 
-            rc = relay->check(relay, &reason);
+        if (len) {
+            rc = relay->check(relay, client->pos, len, &reason);
 
             if (rc == NGX_OK) {
                 relay->check = NULL;
@@ -220,6 +225,10 @@ ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay)
 
             if (rc == NGX_DECLINED) {
                 return reason;
+            }
+
+            if (size == 0) {
+                return NGX_TUNNEL_NOT_TLS;
             }
 
             if (client->buf == NULL
@@ -239,21 +248,14 @@ ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay)
             return NGX_TUNNEL_NO_REASON;
         }
 
+        p = client->last;
+
         if (client->buf == NULL) {
-            client->pos = relay->worker->scratch;
-            client->last = client->pos;
-            size = relay->worker->size;
-
-        } else {
-            end = (u_char *) (client->buf + 1) + client->buf->size;
-            size = end - client->last;
+            p = relay->worker->scratch;
+            size = ngx_min(size, relay->worker->size);
         }
 
-        if (size == 0) {
-            return NGX_TUNNEL_NOT_TLS;
-        }
-
-        n = client->ops->recv(client, client->last, size);
+        n = client->ops->recv(client, p, size);
 
         if (n == NGX_AGAIN) {
             return NGX_TUNNEL_NO_REASON;
@@ -264,11 +266,14 @@ ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay)
         }
 
         if (n == 0) {
-            return (client->pos == client->last) ? NGX_TUNNEL_CLIENT_CLOSED
-                                                 : NGX_TUNNEL_NOT_TLS;
+            return len ? NGX_TUNNEL_NOT_TLS : NGX_TUNNEL_CLIENT_CLOSED;
         }
 
-        client->last += n;
+        if (client->buf == NULL) {
+            client->pos = p;
+        }
+
+        client->last = p + n;
     }
 }
 

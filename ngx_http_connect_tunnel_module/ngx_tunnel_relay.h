@@ -22,13 +22,13 @@ typedef void (*ngx_tunnel_relay_pt)(ngx_tunnel_relay_t *relay,
     ngx_tunnel_reason_e reason);
 
 /*
- * Whether what the client has sent, client.pos to client.last, may be let
- * through: NGX_OK, NGX_AGAIN if more is needed to tell, or NGX_DECLINED, with
- * the reason for the tunnel to end.
+ * Whether what the client has sent may be let through, by its first bytes:
+ * NGX_OK, NGX_AGAIN if more are needed to tell, or NGX_DECLINED, with the
+ * reason for the tunnel to end.
  */
 
 typedef ngx_int_t (*ngx_tunnel_relay_check_pt)(ngx_tunnel_relay_t *relay,
-    ngx_tunnel_reason_e *reason);
+    u_char *p, size_t len, ngx_tunnel_reason_e *reason);
 
 
 struct ngx_tunnel_relay_s {

@@ -541,22 +541,24 @@ ngx_tunnel_session_prepare(ngx_tunnel_session_t *s, ngx_connection_t *c,
 static void
 ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 {
+    ngx_str_t             *asked;
     ngx_tunnel_session_t  *s;
 
     s = relay->data;
+    asked = s->target ? &s->target->text : &s->asked;
 
     switch (reason) {
 
     case NGX_TUNNEL_NOT_TLS:
         ngx_log_error(NGX_LOG_ERR, s->log, 0,
                       "tunnel to \"%V\" refused: the client sent no "
-                      "ClientHello", s->target ? &s->target->text : &s->asked);
+                      "ClientHello", asked);
         break;
 
     case NGX_TUNNEL_SNI_MISMATCH:
         ngx_log_error(NGX_LOG_ERR, s->log, 0,
                       "tunnel to \"%V\" refused: the client named \"%V\" in "
-                      "its ClientHello", &s->target->text, &s->sni);
+                      "its ClientHello", asked, &s->sni);
         break;
 
     default:

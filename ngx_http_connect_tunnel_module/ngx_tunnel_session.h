@@ -196,6 +196,9 @@ struct ngx_tunnel_session_s {
     ngx_tunnel_target_t          *target;        /* NULL: that is invalid, or
                                                     no host and port */
 
+    ngx_tunnel_target_t          *requested;     /* by the client, if target is
+                                                    not that */
+
     ngx_tunnel_main_t            *main;
     ngx_resolver_t               *resolver;      /* if it has name servers */
     ngx_peer_connection_t        *balancer;      /* or NULL */

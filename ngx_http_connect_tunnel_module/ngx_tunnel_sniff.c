@@ -167,9 +167,16 @@ ngx_tunnel_sniff(ngx_tunnel_sniff_t *sn, u_char *data, size_t len,
             return NGX_AGAIN;
         }
 
-        /* a request line is enough, though not to say whom it names */
+        if (rc == NGX_AGAIN && sn->method_len) {
 
-        if (rc == NGX_OK || (rc == NGX_AGAIN && sn->method_len)) {
+            /* a request line is enough, though not to say whom it names */
+
+            sn->kind = NGX_TUNNEL_HOST_NONE;
+            ngx_str_null(&sn->host);
+            rc = NGX_OK;
+        }
+
+        if (rc == NGX_OK) {
             sn->protocol = ngx_tunnel_probes[i].protocol;
             return NGX_OK;
         }
@@ -988,7 +995,10 @@ ngx_tunnel_sniff_http(ngx_tunnel_sniff_t *sn, u_char *p, size_t len)
 
     if (uri[0] != '/' && !(len == 1 && uri[0] == '*')) {
         ngx_tunnel_sniff_uri(sn, uri, len);
-        return NGX_OK;
+
+        if (sn->kind == NGX_TUNNEL_HOST_INVALID) {
+            return NGX_OK;
+        }
     }
 
     return ngx_tunnel_sniff_head(sn, end + 1, last);
@@ -1067,12 +1077,15 @@ ngx_tunnel_sniff_authority(ngx_tunnel_sniff_t *sn, u_char *p, size_t len)
 /*
  * The fields up to the empty line, of which one may be Host; see RFC 9112 3.2
  * for two of them, and 5 for what a server may take otherwise than another.
+ * Not all servers prefer the host of an absolute target, so it is to be the
+ * same (RFC 9112 3.2.2).
  */
 
 static ngx_int_t
 ngx_tunnel_sniff_head(ngx_tunnel_sniff_t *sn, u_char *p, u_char *last)
 {
-    u_char      *end;
+    u_char      *end, absolute[NGX_TUNNEL_TARGET_LEN];
+    size_t       len;
     ngx_str_t    host, value;
     ngx_uint_t   n;
     const char  *error;
@@ -1112,8 +1125,19 @@ ngx_tunnel_sniff_head(ngx_tunnel_sniff_t *sn, u_char *p, u_char *last)
         p = end + 1;
     }
 
-    if (host.len) {
-        ngx_tunnel_sniff_authority(sn, host.data, host.len);
+    if (host.len == 0) {
+        return NGX_OK;
+    }
+
+    len = sn->host.len;
+    ngx_memcpy(absolute, sn->name.buf, len);
+
+    ngx_tunnel_sniff_authority(sn, host.data, host.len);
+
+    if (len
+        && (len != sn->host.len || ngx_memcmp(absolute, sn->host.data, len)))
+    {
+        ngx_tunnel_sniff_invalid(sn, "Host is not that of the request target");
     }
 
     return NGX_OK;

@@ -130,7 +130,7 @@ my @bad = (
 	(map { [ "target_allow_address $_", qq/invalid address "$_", $address/
 		] } '10.0.0.0/33', '::/129', '10.0.0.0/', '10.0.0.0/x',
 		'10.0.0', '10.0.0.256', 'example.org', '10.0.0.1:443', '[::1]',
-		'unix:', 'ALL', 'none', '10.0.0.1-10.0.0.2'),
+		'unix', 'ALL', 'none', '10.0.0.1-10.0.0.2'),
 	[ 'target_allow_address ""', qq/invalid address "", $address/ ],
 	[ 'target_allow_address all x', qq/invalid address "x", $address/ ],
 	[ 'target_deny_address 10.0.0.0/33',

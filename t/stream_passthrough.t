@@ -62,7 +62,7 @@ stream {
     access_log %%TESTDIR%%/other.log other;
 
     resolver 127.0.0.1:%%PORT_8980_UDP%% ipv6=off;
-    target_resolve_timeout 600ms;
+    target_resolve_timeout 1500ms;
     target_connect_timeout 600ms;
 
     map $server_port $target {
@@ -213,7 +213,7 @@ failed($t, 8084, "502 resolve_failed - none.example:$port none.example $port"
 	. ' -', qr/failed: resolve_failed/);
 failed($t, 8085, "504 resolve_timeout - silent.example:$port silent.example "
 	. "$port -", qr/failed: resolve_timeout/);
-failed($t, 8086, '403 denied_name - - - - -', qr/empty "passthrough" target/);
+failed($t, 8086, '403 rejected - - - - -', qr/tunnel failed: rejected/);
 failed($t, 8087, '400 bad_request - - - - -', qr/"not a target" failed: bad/);
 failed($t, 8089, "403 denied_address - private.example:$port private.example "
 	. "$port -", qr/failed: denied_address, address 10\.0\.0\.1:$port/);
@@ -321,6 +321,7 @@ sub failed {
 	my $s = client($number);
 	my $id = $s->sockport();
 	my ($bytes) = read_all($s);
+	close $s;
 
 	is($bytes . ((wait_log($t, 'tunnel.log', qr/^$id /) || '')
 		=~ s/^\S+ //r), "$line 0 0 - -", "fails: $line");

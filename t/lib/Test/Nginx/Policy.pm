@@ -6,7 +6,8 @@ package Test::Nginx::Policy;
 #				all of a test file: plans, runs the cases at
 #				once, each with a server, a client and a
 #				target of its own, and checks how they ended.
-#				The front end is "http", "stream" or "socks",
+#				The front end is "http", "stream", "socks" or
+#				"preread", which is stream with tunnel_preread,
 #				and gives the cases.
 #				main => text for the main context,
 #				conf => text for http {} or stream {},
@@ -89,7 +90,7 @@ use Time::HiRes qw/ sleep time /;
 
 use Test::Nginx qw/ port /;
 use Test::Nginx::Tunnel;
-use Test::Nginx::Relay qw/ socks_way socks_tunnel socks_names /;
+use Test::Nginx::Relay qw/ socks_way socks_tunnel socks_names PREREAD /;
 
 ###############################################################################
 
@@ -102,6 +103,7 @@ use constant {
 	LIMIT		=> 15,		# of what a peer does at most
 	EARLY		=> 0.02,	# clocks of nginx are this coarse
 	LAG		=> 5,		# of peers, on a machine that is busy
+	WRITES		=> __PACKAGE__ . '::Writes',
 };
 
 ###############################################################################
@@ -147,7 +149,7 @@ sub policy_test {
 
 	for my $case (@$cases) {
 		start_daemon($t, \&target_daemon, $case->{port}, $case,
-			"$d/$case->{id}.target");
+			"$d/$case->{id}.target", "$d/$case->{id}.there");
 	}
 
 	$t->run();
@@ -204,6 +206,8 @@ EOF
 
 		my $target = '127.0.0.1:' . (8500 + $case->{id});
 		my $tunnel = $front eq 'stream' ? "passthrough $target;"
+			: $front eq 'preread' ? PREREAD
+				. " passthrough $target;"
 			: $front eq 'socks' ? 'socks;'
 			: defined $case->{location}
 				? "location / { connect_tunnel; "
@@ -261,6 +265,14 @@ sub client {
 
 	my ($s, $told) = client_start($front, $case, $early);
 
+	# no reply tells that there is the tunnel; an end before it would be
+	# that of the session, a pause a part of what is looked at
+
+	my $there = $report =~ s/client\z/there/r;
+
+	wait_for(sub { -e $there })
+		if $front eq 'preread' && waits_first($case);
+
 	peer($s, $case->{client}, $report, $start, length $early, $told);
 }
 
@@ -288,6 +300,17 @@ sub client_start {
 	return ($s);
 }
 
+# Whether a client has something to say at once.
+
+sub waits_first {
+	my ($case) = @_;
+
+	my ($first) = @{$case->{client} || []};
+
+	return !$case->{early} && !defined $case->{result}
+		&& ref $first ne WRITES;
+}
+
 # What it is to be told of a result.
 
 sub told {
@@ -299,17 +322,18 @@ sub told {
 		socks5	=> { ok => 0, internal => 1 },
 	);
 
-	return '-' if $front eq 'stream';
+	return '-' if $front eq 'stream' || $front eq 'preread';
 	return $told{http}{$result} if $front eq 'http';
 	return $told{'socks' . substr $case->{socks}, 0, 1}{$result};
 }
 
 sub target_daemon {
-	my ($addr, $case, $report) = @_;
+	my ($addr, $case, $report, $there) = @_;
 
 	Test::Nginx::Tunnel::serve($addr, sub {
 		my ($s) = @_;
 
+		Test::Nginx::Tunnel::append($there, '');
 		peer($s, $case->{target}, $report, time(), 0);
 	});
 }
@@ -391,25 +415,25 @@ sub put {
 
 ###############################################################################
 
-# Steps
+# Steps; those that begin with bytes are known by their class
 
 sub sends {
 	my ($n) = @_;
 
-	return sub { put($_[0], $n) };
+	return bless sub { put($_[0], $n) }, WRITES;
 }
 
 sub trickles {
 	my ($n, $chunk, $delay) = @_;
 
-	return sub {
+	return bless sub {
 		my ($p) = @_;
 
 		for (my $left = $n; $left > 0; $left -= $chunk) {
 			put($p, $left < $chunk ? $left : $chunk) or last;
 			sleep($delay);
 		}
-	};
+	}, WRITES;
 }
 
 sub takes {
@@ -446,7 +470,7 @@ sub dawdles {
 sub moves {
 	my ($in, $out) = @_;
 
-	return sub {
+	return bless sub {
 		my ($p) = @_;
 
 		my ($s, $in_end, $out_end) = ($p->{s}, $p->{in} + $in,
@@ -494,7 +518,7 @@ sub moves {
 		}
 
 		$s->blocking(1);
-	};
+	}, WRITES;
 }
 
 sub answers {
@@ -824,11 +848,11 @@ sub timeout_cases {
 		{
 			name	=> 'idle after bytes',
 			conf	=> $idle,
-			client	=> [ waits(0.7), sends(5), takes(3) ],
+			client	=> [ waits(0.4), sends(5), takes(3) ],
 			target	=> [ takes(5), sends(3) ],
 			reason	=> 'idle_timeout',
 			received => 5, sent => 3,
-			time	=> [ 1.7, 4 ],
+			time	=> [ 1.4, 4 ],
 		},
 		with_splice({
 			name	=> 'idle after bulk',
@@ -1995,7 +2019,7 @@ sub variable_cases {
 				'relay_max_payload download', 'x' ]),
 	);
 
-	return @cases if $front eq 'stream';
+	return @cases if $front eq 'stream' || $front eq 'preread';
 	return @cases, socks_variable_cases() if $front eq 'socks';
 
 	return @cases, (

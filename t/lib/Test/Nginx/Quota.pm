@@ -3,7 +3,8 @@ package Test::Nginx::Quota;
 # Tests of relay_quota_zone and relay_quota, the same for all front ends.
 #
 #   quota_tests($t, $front)	plans, configures, and runs all of it;
-#				the front end is "http", "stream" or "socks"
+#				the front end is "http", "stream", "socks" or
+#				"preread", which is stream with tunnel_preread
 #
 # A client tells its key as the source address of a PROXY protocol header, and
 # its number, by which the log is read, as the source port.  The number's first
@@ -30,19 +31,23 @@ use Test::Nginx::Relay;
 ###############################################################################
 
 use constant {
-	TESTS	=> { http => 108, stream => 90, socks => 118 },
+	TESTS	=> { http => 108, stream => 90, socks => 118, preread => 90 },
 	MEGA	=> 1000000,
 };
 
 my %target = (echo => [ 1, 8091 ], sink => [ 2, 8093 ],
 	source => [ 3, 8094 ]);
 
-my ($t, $front, $number, $names);
+my ($t, $front, $fixed, $number, $names);
 
 ###############################################################################
 
 sub quota_tests {
 	($t, $front) = @_;
+
+	# the target is that of the configuration
+
+	$fixed = $front eq 'stream' || $front eq 'preread';
 
 	$t->has($front eq 'http' ? qw/http map/ : qw/stream stream_map/,
 		$front eq 'stream' ? 'stream_ssl_preread' : ());
@@ -295,7 +300,8 @@ sub period_end {
 # Several tunnels of a key: when one has spent it, all end.
 
 sub shared {
-	my @s = map { tunnel(8088, 'echo', '192.0.2.1') } 1 .. 3;
+	my @s = map { tunnel(8088, 'echo', '192.0.2.1', there => $_ == 3) }
+		1 .. 3;
 	my $other = tunnel(8088, 'echo', '192.0.2.2');
 
 	is(echo($s[0], pattern(100)), pattern(100), 'shared, first');
@@ -326,7 +332,7 @@ sub full {
 	my ($s, $n);
 
 	for ($n = 1; $n < 200; $n++) {
-		$s = tunnel(8089, 'sink', "2001:db8::$n");
+		$s = tunnel(8089, 'sink', "2001:db8::$n", early => 'early');
 		done($s);
 
 		my $line = logged($s) || last;
@@ -337,7 +343,7 @@ sub full {
 	like(logged($s) || '', qr/ 503 machine_limit - - -$/,
 		'full zone, new key');
 	is(status($s), told($s, 503, 1), 'full zone, status')
-		if $front ne 'stream';
+		unless $fixed;
 	ok(wait_log($t, 'error.log',
 		qr/\[error\].*relay_quota_zone "full" has no room for a key/),
 		'full zone, logged');
@@ -438,7 +444,7 @@ sub reloaded {
 ###############################################################################
 
 # A client of a server; status() is what its answer has, told() what that is
-# to be.
+# to be.  Where there is no answer, it may wait until it is there.
 
 sub tunnel {
 	my ($server, $target, $key, %opt) = @_;
@@ -450,6 +456,7 @@ sub tunnel {
 		dst => $key =~ /:/ ? '2001:db8::' : '192.0.2.0');
 
 	my $early = defined $opt{early} ? $opt{early} : '';
+	my $there = delete $opt{there};
 	my ($s, $head);
 
 	if ($front eq 'http') {
@@ -470,8 +477,13 @@ sub tunnel {
 		${*$s}{status} = $code;
 
 	} else {
+		my %before = map { $_ => 1 } connected_to(port($to));
+
 		$s = client_connect(port($server), proxy_protocol => $header);
 		write_all($s, $early);
+
+		wait_for(sub { grep { !$before{$_} } connected_to(port($to)) })
+			if $there;
 	}
 
 	${*$s}{number} = $n;
@@ -513,7 +525,7 @@ sub ended {
 }
 
 sub refused_tests {
-	return $front eq 'stream' ? 2 : 3;
+	return $fixed ? 2 : 3;
 }
 
 sub refused {
@@ -526,7 +538,7 @@ sub refused {
 	like(logged($s) || '', qr/ 429 client_limit - - -$/, $name);
 
 	is(status($s), told($s, 429, 2), "$name, status")
-		if $front ne 'stream';
+		unless $fixed;
 
 	if ($front eq 'http') {
 		like(${*$s}{head},
@@ -642,7 +654,7 @@ BLOCK {
     access_log %%TESTDIR%%/tunnel.log tunnel;
 EOF
 
-	$text .= <<'EOF' if $front eq 'stream';
+	$text .= <<'EOF' if $fixed;
 
     map $proxy_protocol_port $target {
         ~^1  127.0.0.1:8091;
@@ -657,8 +669,9 @@ EOF
 	my %front = $front eq 'http'
 		? (TUNNEL => 'connect_tunnel', PREREAD => '')
 		: $front eq 'socks' ? (TUNNEL => 'socks', PREREAD => '')
-		: (TUNNEL => 'passthrough $target',
-			PREREAD => 'ssl_preread on;');
+		: $front eq 'stream' ? (TUNNEL => 'passthrough $target',
+			PREREAD => 'ssl_preread on;')
+		: (TUNNEL => PREREAD . ' passthrough $target', PREREAD => '');
 
 	$text =~ s/\b(TUNNEL|PREREAD)\b/$front{$1}/g;
 	$text =~ s/WORKERS/$opt{workers}/;

@@ -13,8 +13,9 @@ package Test::Nginx::Relay;
 #   reset_behind_tests($t, %opt)
 #				RESET_TESTS tests
 #
-# A front end is "http", "stream" or "socks".  The first and the last are told
-# the target by the client; for the other there is a server for each target.
+# A front end is "http", "socks", "stream", or "preread", which is stream with
+# PREREAD, that is tunnel_preread.  The first two are told the target by the
+# client; for the others there is a server for each target.
 #
 #   front_conf($front, %opt)	text of http {} or stream {}: servers, an array
 #				of [ port, directives ], targets, an array of
@@ -25,9 +26,17 @@ package Test::Nginx::Relay;
 #				socket, and whether there is a tunnel as far
 #				as a client can tell; port, if it is not one
 #				of the servers; socks, if it is not the turn
-#				of this way to ask
+#				of this way to ask; there, to wait until there
+#				is a tunnel where no reply tells it
 #   front_id($front, $id)	what a line of tunnel.log for it begins with
 #   front_log($t, $front, $id)	waits for that line, and returns the rest
+#
+#   session($t, $addr, %opt)	a client whose line of tunnel.log is found, if
+#				that begins with SESSION; the options are those
+#				of client_connect()
+#   session_log($t, $s, $timeout)
+#				waits for that line, and returns the rest; ''
+#				if there is none
 #
 #   socks_way($n)		a way to ask a SOCKS server, for each number
 #   socks_tunnel($addr, $way, $port, %opt)
@@ -57,6 +66,8 @@ package Test::Nginx::Relay;
 #   fd_count($pid)		descriptors it has open
 #   pipe_count($pid)		pipes that are its own
 #   tcp_count($pid)		TCP connections among them, also half open ones
+#   connected_to($port)		our ends of the connections that there are, or
+#				have just been, to a port of 127.0.0.1
 #   listen_count($pid)		sockets it listens on
 #   rss($pid)			resident memory, in bytes
 
@@ -68,10 +79,12 @@ use strict;
 use base qw/ Exporter /;
 
 our @EXPORT = qw/
-	RELAY_TESTS relay_start relay_tests
+	RELAY_TESTS PREREAD relay_start relay_tests
 	RESET_TESTS reset_start reset_behind_tests
 	echo exchange push_bytes read_sha burst_daemon held_daemon
+	connected_to
 	front_conf front_tunnel front_id front_log
+	SESSION session session_log
 	socks_way socks_tunnel socks_good socks_names
 	workers new_worker
 	fd_count pipe_count tcp_count listen_count rss
@@ -93,6 +106,8 @@ use Test::Nginx::Tunnel;
 use constant {
 	RELAY_TESTS	=> 51,
 	RESET_TESTS	=> 6,
+	PREREAD		=> 'tunnel_preread on; tunnel_preread_timeout 200ms;',
+	SESSION		=> '$remote_port:$server_port',
 	MB		=> 1048576,
 	PIECE		=> 1048576,
 	FLOOD		=> 96,		# MB, more than all socket buffers
@@ -102,13 +117,15 @@ use constant {
 	TUNNELS		=> 200,
 	NAME		=> 'name.example',
 	LISTEN		=> '0A',	# as /proc/net/tcp has it
+	SYN_SENT	=> '02',
 };
 
 ###############################################################################
 
 # Front ends
 
-# The tunnels of stream have no name, but each its client's port.
+# The tunnels of stream have no name, but each its client's port.  A target
+# that the configuration tells is a port of its own.
 
 my (%ports, $turn);
 
@@ -133,7 +150,9 @@ sub front_conf {
 	for my $server (@{$conf{servers}}) {
 		my ($port, $directives) = @$server;
 
-		push @servers, $front ne 'stream'
+		$directives .= ' ' . PREREAD if $front eq 'preread';
+
+		push @servers, !front_fixed($front)
 			? [ $port, $handler, $directives ]
 			: map { [ front_port($port, $_),
 				"passthrough 127.0.0.1:$_;", $directives ] }
@@ -160,6 +179,12 @@ EOF
 EOF
 }
 
+sub front_fixed {
+	my ($front) = @_;
+
+	return $front eq 'stream' || $front eq 'preread';
+}
+
 # 8080 with 8091 is 8291, 8084 with 8102 is 8602.
 
 sub front_port {
@@ -172,8 +197,9 @@ sub front_tunnel {
 	my ($front, $id, $target, %opt) = @_;
 
 	my $proxy = delete $opt{proxy} || 8080;
-	my $port = delete $opt{port} || ($front eq 'stream'
+	my $port = delete $opt{port} || (front_fixed($front)
 		? front_port($proxy, $target) : $proxy);
+	my $there = delete $opt{there};
 
 	if ($front eq 'http') {
 		my ($s, $head) = connect_tunnel(port($port),
@@ -194,11 +220,15 @@ sub front_tunnel {
 	}
 
 	my $early = delete $opt{early};
+	my %before = map { $_ => 1 } $there ? connected_to(port($target)) : ();
 	my $s = client_connect(port($port), %opt)
 		or return (undef, '');
 
 	push @{$ports{$id}}, $s->sockport();
 	write_all($s, $early) if defined $early;
+
+	wait_for(sub { grep { !$before{$_} } connected_to(port($target)) })
+		if $there;
 
 	return ($s, 1);
 }
@@ -219,6 +249,33 @@ sub front_log {
 	my $line = wait_log($t, 'tunnel.log', front_id($front, $id), $timeout);
 
 	return defined $line ? $line =~ s/^\S+ //r : '';
+}
+
+# Both ports, as one of ours may be that of two connections at once; and it may
+# have been another one's before: only what is logged from now on counts.
+
+sub session {
+	my ($t, $addr, %opt) = @_;
+
+	my $lines = () = log_lines($t, 'tunnel.log');
+	my $s = client_connect($addr, %opt) or return undef;
+
+	${*$s}{session} = [ $s->sockport() . ':' . $s->peerport(), $lines ];
+
+	return $s;
+}
+
+sub session_log {
+	my ($t, $s, $timeout) = @_;
+
+	my ($id, $first) = @{${*$s}{session}};
+
+	my $line = wait_for(sub {
+		my @lines = log_lines($t, 'tunnel.log');
+		return (grep { /^\Q$id\E / } @lines[$first .. $#lines])[0];
+	}, $timeout);
+
+	return ($line || '') =~ s/^\S+ //r;
 }
 
 sub socks_way {
@@ -335,7 +392,7 @@ sub relay_tests {
 	my ($untimed) = $tunnel->('untimed', 8091, proxy => 8083);
 	my $start = time();
 	my ($idle) = $tunnel->('idle', 8091, proxy => 8082);
-	my ($trickle) = $tunnel->('trickle', 8096, proxy => 8082);
+	my ($trickle) = $tunnel->('trickle', 8096, proxy => 8082, there => 1);
 	half_close($trickle);
 
 	basic_tests($tunnel, $ended);
@@ -435,7 +492,7 @@ sub fin_tests {
 		"200 ok completed $size " . length $expected,
 		'client ends first, logged');
 
-	($s) = $tunnel->('empty_fin', 8092);
+	($s) = $tunnel->('empty_fin', 8092, there => 1);
 	half_close($s);
 	is(read_all($s), summary(''), 'client ends without data');
 
@@ -452,7 +509,7 @@ sub fin_tests {
 
 	# without a reply nothing tells that there is the tunnel to leave
 
-	($s) = $tunnel->('client_closed', 8097);
+	($s) = $tunnel->('client_closed', 8097, there => 1);
 	sleep(0.1);
 	half_close($s);
 	$s->close();
@@ -617,7 +674,7 @@ sub reset_behind_tests {
 
 	my $front = $opt{front} || 'http';
 
-	my ($s) = front_tunnel($front, 'client', 8091);
+	my ($s) = front_tunnel($front, 'client', 8091, there => 1);
 	half_close($s);
 	ok(wait_log($t, 'quiet', qr/^EOF/), 'end of the client');
 	reset_close($s);
@@ -943,6 +1000,17 @@ sub tcp_states {
 	}
 
 	return values %states;
+}
+
+sub connected_to {
+	my ($port) = @_;
+
+	my $to = sprintf '0100007F:%04X', $port;
+
+	open my $fh, '<', '/proc/net/tcp' or return;
+
+	return map { $_->[1] } grep { $_->[2] eq $to && $_->[3] ne SYN_SENT }
+		map { [ split ' ' ] } <$fh>;
 }
 
 sub rss {
