@@ -727,11 +727,19 @@ ngx_stream_connect_tunnel_check_handler(ngx_conf_t *cf, const char *directive,
 static ngx_int_t
 ngx_stream_connect_tunnel_add_variables(ngx_conf_t *cf)
 {
-    ngx_str_t                     name;
-    ngx_stream_variable_t        *var;
-    const ngx_tunnel_variable_t  *v;
+    return ngx_stream_connect_tunnel_variables(cf, ngx_tunnel_variables,
+                                           ngx_stream_connect_tunnel_variable);
+}
 
-    for (v = ngx_tunnel_variables; v->name.len; v++) {
+
+ngx_int_t
+ngx_stream_connect_tunnel_variables(ngx_conf_t *cf,
+    const ngx_tunnel_variable_t *v, ngx_stream_get_variable_pt handler)
+{
+    ngx_str_t               name;
+    ngx_stream_variable_t  *var;
+
+    for ( /* void */ ; v->name.len; v++) {
 
         name = v->name;
 
@@ -740,7 +748,7 @@ ngx_stream_connect_tunnel_add_variables(ngx_conf_t *cf)
             return NGX_ERROR;
         }
 
-        var->get_handler = ngx_stream_connect_tunnel_variable;
+        var->get_handler = handler;
         var->data = v->id;
     }
 

@@ -71,6 +71,11 @@ char *ngx_stream_connect_tunnel_enable(ngx_conf_t *cf,
 ngx_int_t ngx_stream_connect_tunnel_check_handler(ngx_conf_t *cf,
     const char *directive, ngx_stream_content_handler_pt handler);
 
+/* adds variables, whose ids the handler is given; NGX_OK or NGX_ERROR */
+
+ngx_int_t ngx_stream_connect_tunnel_variables(ngx_conf_t *cf,
+    const ngx_tunnel_variable_t *v, ngx_stream_get_variable_pt handler);
+
 /*
  * Creates the tunnel session of a client, whose target and asked are then the
  * caller's to set.  The handler is called when an attempt that is under way

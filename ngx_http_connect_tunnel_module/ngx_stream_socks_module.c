@@ -307,18 +307,11 @@ ngx_module_t  ngx_stream_socks_module = {
 };
 
 
-static ngx_stream_variable_t  ngx_stream_socks_vars[] = {
-
-    { ngx_string("socks_version"), NULL, ngx_stream_socks_variable,
-      ngx_stream_socks_var_version, NGX_STREAM_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("socks_command"), NULL, ngx_stream_socks_variable,
-      ngx_stream_socks_var_command, NGX_STREAM_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("socks_user"), NULL, ngx_stream_socks_variable,
-      ngx_stream_socks_var_user, NGX_STREAM_VAR_NOCACHEABLE, 0 },
-
-      ngx_stream_null_variable
+static const ngx_tunnel_variable_t  ngx_stream_socks_vars[] = {
+    { ngx_string("socks_version"), ngx_stream_socks_var_version },
+    { ngx_string("socks_command"), ngx_stream_socks_var_command },
+    { ngx_string("socks_user"), ngx_stream_socks_var_user },
+    { ngx_null_string, 0 }
 };
 
 
@@ -1614,20 +1607,8 @@ ngx_stream_socks_variable(ngx_stream_session_t *s,
 static ngx_int_t
 ngx_stream_socks_add_variables(ngx_conf_t *cf)
 {
-    ngx_stream_variable_t  *var, *v;
-
-    for (v = ngx_stream_socks_vars; v->name.len; v++) {
-
-        var = ngx_stream_add_variable(cf, &v->name, v->flags);
-        if (var == NULL) {
-            return NGX_ERROR;
-        }
-
-        var->get_handler = v->get_handler;
-        var->data = v->data;
-    }
-
-    return NGX_OK;
+    return ngx_stream_connect_tunnel_variables(cf, ngx_stream_socks_vars,
+                                               ngx_stream_socks_variable);
 }
 
 

@@ -980,24 +980,9 @@ ngx_stream_tunnel_protocol_escape(u_char *src, u_char *last, u_char *dst)
 static ngx_int_t
 ngx_stream_tunnel_preread_add_variables(ngx_conf_t *cf)
 {
-    ngx_str_t                     name;
-    ngx_stream_variable_t        *var;
-    const ngx_tunnel_variable_t  *v;
-
-    for (v = ngx_stream_tunnel_preread_vars; v->name.len; v++) {
-
-        name = v->name;
-
-        var = ngx_stream_add_variable(cf, &name, NGX_STREAM_VAR_NOCACHEABLE);
-        if (var == NULL) {
-            return NGX_ERROR;
-        }
-
-        var->get_handler = ngx_stream_tunnel_preread_variable;
-        var->data = v->id;
-    }
-
-    return NGX_OK;
+    return ngx_stream_connect_tunnel_variables(cf,
+                                           ngx_stream_tunnel_preread_vars,
+                                           ngx_stream_tunnel_preread_variable);
 }
 
 

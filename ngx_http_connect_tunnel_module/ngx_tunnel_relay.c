@@ -67,6 +67,8 @@ static void ngx_tunnel_relay_start(ngx_tunnel_relay_t *relay);
 static ngx_tunnel_reason_e ngx_tunnel_relay_header(ngx_tunnel_relay_t *relay);
 static ngx_int_t ngx_tunnel_relay_early(ngx_tunnel_relay_t *relay);
 static void ngx_tunnel_relay_handler(ngx_event_t *ev);
+static void ngx_tunnel_relay_wait(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_reason_e reason);
 static void ngx_tunnel_relay_timer_handler(ngx_event_t *ev);
 static ngx_tunnel_reason_e ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay,
     ngx_msec_t *next);
@@ -162,11 +164,7 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 static void
 ngx_tunnel_relay_hold(ngx_tunnel_relay_t *relay)
 {
-    ngx_tunnel_end_t     *client, *target;
-    ngx_tunnel_reason_e   reason;
-
-    client = &relay->client;
-    target = &relay->target;
+    ngx_tunnel_reason_e  reason;
 
     reason = relay->ending;
 
@@ -179,16 +177,7 @@ ngx_tunnel_relay_hold(ngx_tunnel_relay_t *relay)
         return;
     }
 
-    if (reason == NGX_TUNNEL_NO_REASON
-        && (client->ops->events(client) != NGX_OK
-            || target->ops->events(target) != NGX_OK))
-    {
-        reason = NGX_TUNNEL_ERROR;
-    }
-
-    if (reason != NGX_TUNNEL_NO_REASON) {
-        ngx_tunnel_relay_done(relay, reason);
-    }
+    ngx_tunnel_relay_wait(relay, reason);
 }
 
 
@@ -527,6 +516,20 @@ ngx_tunnel_relay_process(ngx_tunnel_relay_t *relay)
             reason = relay->ending;
         }
     }
+
+    ngx_tunnel_relay_wait(relay, reason);
+}
+
+
+/* for what the ends need next, or for nothing more if there is a reason */
+
+static void
+ngx_tunnel_relay_wait(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
+{
+    ngx_tunnel_end_t  *client, *target;
+
+    client = &relay->client;
+    target = &relay->target;
 
     if (reason == NGX_TUNNEL_NO_REASON
         && (client->ops->events(client) != NGX_OK
