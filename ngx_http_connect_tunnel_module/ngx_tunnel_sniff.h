@@ -53,9 +53,10 @@ typedef struct {
 
     /*
      * TLS: server_name; HTTP: the host of the request target or, if it has
-     * none, of the field Host.  In canonical form, see ngx_tunnel_target_t,
-     * and without a port; it points into name, and is empty unless kind is
-     * HOST_NAME or HOST_ADDRESS.
+     * none, of the field Host; both have to be the same if there are both.
+     * In canonical form, see ngx_tunnel_target_t, and without a port; it
+     * points into name, and is empty unless kind is HOST_NAME or
+     * HOST_ADDRESS.
      */
 
     ngx_tunnel_host_e      kind;

@@ -55,6 +55,9 @@ enum {
     FUZZ_BAD_FIELD,
     FUZZ_HOSTS,
     FUZZ_URI,
+    FUZZ_URI_ALONE,
+    FUZZ_URI_SAME,
+    FUZZ_URI_OTHER,
     FUZZ_CONNECT
 };
 
@@ -100,6 +103,9 @@ static fuzz_reached_t  fuzz_reached[] = {
     [FUZZ_BAD_FIELD] = { "malformed field", 0 },
     [FUZZ_HOSTS] = { "two of Host", 0 },
     [FUZZ_URI] = { "absolute form", 0 },
+    [FUZZ_URI_ALONE] = { "absolute form, no Host", 0 },
+    [FUZZ_URI_SAME] = { "absolute form, the same Host", 0 },
+    [FUZZ_URI_OTHER] = { "absolute form, another Host", 0 },
     [FUZZ_CONNECT] = { "authority form", 0 }
 };
 
@@ -117,6 +123,10 @@ static fuzz_reached_t  fuzz_reached[] = {
 #define FUZZ_GREASE   "\x0a\x0a\0\0"
 #define FUZZ_HELLO    "\xfe\x0d\0\5\0\0\1\0\1"
 
+/* 52 bytes of a name */
+
+#define FUZZ_LABELS  "abcdefghijklmnopqrstuvwxyz.abcdefghijklmnopqrstuvwxy"
+
 #define FUZZ_V2  "\x80\x1c\1\3\1\0\3\0\0\0\x10\0\0\x2f" "0123456789abcdef"
 
 static const fuzz_bytes_t  fuzz_seeds[] = {
@@ -131,6 +141,14 @@ static const fuzz_bytes_t  fuzz_seeds[] = {
     fuzz_bytes("\0POST /?a HTTP/1.1\r\nUser-Agent: \xff a/1 (b)\r\n"
                "Host:\texample.org:8080\t\r\nAccept: */*\r\n\r\nbody"),
     fuzz_bytes("\0GET http://example.org:80/a?b#c HTTP/1.1\r\n\r\n"),
+    fuzz_bytes("\0GET http://example.org/ HTTP/1.1\r\nA: b\r\n"
+               "Host: Example.Org.:8080\r\n\r\n"),
+    fuzz_bytes("\0GET http://example.org/ HTTP/1.1\r\nHost: example.com\r\n"
+               "\r\n"),
+    fuzz_bytes("\0GET http://a/ HTTP/1.1\nHost:a\nHost:a\n\n"),
+    fuzz_bytes("\0GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n"),
+    fuzz_bytes("\0GET http://[2001:db8::1]/ HTTP/1.1\r\n"
+               "Host: [2001:DB8:0:0::0.0.0.1]:80\r\n\r\n"),
     fuzz_bytes("\0CONNECT example.org:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
     fuzz_bytes("\0CONNECT [::1]:443 HTTP/1.1\r\n\r\n"),
     fuzz_bytes("\0OPTIONS * HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n"),
@@ -186,6 +204,8 @@ static const fuzz_bytes_t  fuzz_seeds[] = {
 
     fuzz_bytes("\4example.org"),
     fuzz_bytes("\4Example.Org."),
+    fuzz_bytes("\4" FUZZ_LABELS "." FUZZ_LABELS "." FUZZ_LABELS "."
+               FUZZ_LABELS "." "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.u"),
     fuzz_bytes("\4192.0.2.1"),
     fuzz_bytes("\4[2001:db8::1]"),
     fuzz_bytes("\4" "2001:db8::1"),
@@ -756,6 +776,67 @@ fuzz_opinion_fields(fuzz_opinion_t *o, const u_char *p, const u_char *end)
 }
 
 
+/* of two that are valid */
+
+static ngx_uint_t
+fuzz_same_host(const fuzz_opinion_t *a, const fuzz_opinion_t *b)
+{
+    if (a->target.family != b->target.family) {
+        return 0;
+    }
+
+    switch (a->target.family) {
+
+    case AF_INET:
+        return memcmp(&a->target.addr.in, &b->target.addr.in, 4) == 0;
+
+    case AF_INET6:
+        return memcmp(&a->target.addr.in6, &b->target.addr.in6, 16) == 0;
+
+    default:
+        return a->target.host.len == b->target.host.len
+               && memcmp(a->target.buf, b->target.buf, a->target.host.len)
+                  == 0;
+    }
+}
+
+
+/* the fields behind a request line whose target has a valid host */
+
+static fuzz_answer_e
+fuzz_opinion_absolute(fuzz_opinion_t *o, const u_char *p, const u_char *end)
+{
+    static fuzz_opinion_t  fields;
+
+    fields.kind = NGX_TUNNEL_HOST_NONE;
+
+    if (fuzz_opinion_fields(&fields, p, end) == FUZZ_NOT_YET) {
+        o->kind = NGX_TUNNEL_HOST_NONE;
+        return FUZZ_NOT_YET;
+    }
+
+    if (fields.kind == NGX_TUNNEL_HOST_NONE) {
+        fuzz_reached[FUZZ_URI_ALONE].count++;
+        return FUZZ_YES;
+    }
+
+    if (fields.kind == NGX_TUNNEL_HOST_INVALID) {
+        o->kind = NGX_TUNNEL_HOST_INVALID;
+        return FUZZ_YES;
+    }
+
+    if (fuzz_same_host(o, &fields)) {
+        fuzz_reached[FUZZ_URI_SAME].count++;
+        return FUZZ_YES;
+    }
+
+    fuzz_reached[FUZZ_URI_OTHER].count++;
+    o->kind = NGX_TUNNEL_HOST_INVALID;
+
+    return FUZZ_YES;
+}
+
+
 static fuzz_answer_e
 fuzz_opinion_http(fuzz_opinion_t *o, const u_char *data, size_t len)
 {
@@ -836,7 +917,11 @@ fuzz_opinion_http(fuzz_opinion_t *o, const u_char *data, size_t len)
 
     fuzz_opinion_authority(o, target, p - target);
 
-    return FUZZ_YES;
+    if (o->kind == NGX_TUNNEL_HOST_INVALID) {
+        return FUZZ_YES;
+    }
+
+    return fuzz_opinion_absolute(o, lf + 1, data + len);
 }
 
 
@@ -1388,6 +1473,8 @@ fuzz_items(const u_char *data, size_t len, size_t size, size_t segment)
 static void
 fuzz_host(const u_char *host, size_t len, size_t size, size_t segment)
 {
+    size_t      n;
+    u_char      ch;
     ngx_uint_t  i;
     fuzz_buf_t  b;
 
@@ -1395,13 +1482,18 @@ fuzz_host(const u_char *host, size_t len, size_t size, size_t segment)
 
     static const struct {
         const char  *before;
+        const char  *between;    /* it and itself in upper case */
         const char  *behind;
     } heads[] = {
-        { "GET / HTTP/1.1\r\nHost: ", "\r\n\r\n" },
-        { "GET / HTTP/1.1\r\nHost: ", ":80\r\nA: b\r\n\r\n" },
-        { "GET http://", "/ HTTP/1.1\r\nHost: a\r\n\r\n" },
-        { "GET http://", ":80 HTTP/1.1\r\n\r\n" },
-        { "CONNECT ", ":443 HTTP/1.1\r\n\r\n" }
+        { "GET / HTTP/1.1\r\nHost: ", NULL, "\r\n\r\n" },
+        { "GET / HTTP/1.1\r\nHost: ", NULL, ":80\r\nA: b\r\n\r\n" },
+        { "GET http://", NULL, "/ HTTP/1.1\r\nHost: a\r\n\r\n" },
+        { "GET http://", NULL, ":80 HTTP/1.1\r\n\r\n" },
+        { "GET http://a/ HTTP/1.1\r\nHost: ", NULL, "\r\n\r\n" },
+        { "GET http://", "/ HTTP/1.1\r\nHost: ", "\r\n\r\n" },
+        { "GET http://", ":80 HTTP/1.1\r\nHost: ", ".:8080\r\n\r\n" },
+        { "GET http://", "a/ HTTP/1.1\r\nHost: ", "\r\n\r\n" },
+        { "CONNECT ", NULL, ":443 HTTP/1.1\r\n\r\n" }
     };
 
     b.p = text;
@@ -1411,6 +1503,16 @@ fuzz_host(const u_char *host, size_t len, size_t size, size_t segment)
 
         fuzz_put_text(&b, heads[i].before);
         fuzz_put(&b, host, len);
+
+        if (heads[i].between) {
+            fuzz_put_text(&b, heads[i].between);
+
+            for (n = 0; n < len; n++) {
+                ch = toupper(host[n]);
+                fuzz_put(&b, &ch, 1);
+            }
+        }
+
         fuzz_put_text(&b, heads[i].behind);
 
         fuzz_sniff(b.p, b.len, segment);

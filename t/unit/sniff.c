@@ -615,7 +615,7 @@ unit_walk(unit_walk_t *w, const char *name, const void *data, size_t len)
 
             unit_check(end.protocol == (n ? UNKNOWN : NGX_TUNNEL_TIMEOUT)
                        || (end.protocol == NGX_TUNNEL_HTTP
-                           && !unit_has_host(&end)),
+                           && end.kind == NONE && end.error == NULL),
                        "%s: protocol %u of kind %u for %lu bytes that are not "
                        "enough", name, end.protocol, end.kind, n);
         }
@@ -1208,6 +1208,11 @@ unit_sniff_beginnings(void)
              unit_bytes("GET / HTTP/1.1\r\nHost: example.org\r\n"), &seen);
     unit_cut("most of a head",
              unit_bytes("GET / HTTP/1.1\r\nHost: example.org\r\n\r"), &seen);
+    unit_cut("absolute form",
+             unit_bytes("GET http://example.org/ HTTP/1.1\r\n"), &seen);
+    unit_cut("absolute form, half of a head",
+             unit_bytes("GET http://example.org/ HTTP/1.1\r\n"
+                        "Host: example.org\r\n"), &seen);
 }
 
 
@@ -2487,6 +2492,242 @@ unit_sniff_sslv2(void)
 #define UNIT_31  "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_ABC"
 
 
+/*
+ * The absolute form and Host, which is to be the same, RFC 9112 3.2.2: the
+ * target, the fields that decide, and what is behind them.
+ */
+
+static void
+unit_sniff_http_absolute(void)
+{
+    char                 text[2048], name[2048];
+    u_char              *copy;
+    size_t               line, enough, len;
+    ngx_int_t            rc;
+    ngx_uint_t           i;
+    unit_seen_t          seen, cut;
+    ngx_tunnel_sniff_t   sn;
+
+    static const char  other[] = "Host is not that of the request target";
+    static const char  two[] = "there is more than one Host";
+    static const char  token[] = "a field name is malformed";
+    static const char  nameless[] = "a field has no name";
+    static const char  value[] = "a field value is malformed";
+
+    static const struct {
+        const char         *target;
+        const char         *fields;
+        const char         *behind;
+        ngx_tunnel_host_e   kind;
+        const char         *host;
+        const char         *error;
+    } cases[] = {
+
+        /* the same, perhaps in another spelling */
+
+        { "http://example.org/", "Host: example.org\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://example.org/", "Host: EXAMPLE.org\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://EXAMPLE.org/", "Host: example.ORG\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://example.org/", "Host: example.org.\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://example.org./", "Host: example.org\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://example.org/", "Host: example.org:80\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://example.org:80/", "Host: example.org\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://example.org:80/", "Host: example.org:81\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://example.org", "Host: example.org:\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://Example.org.:1?a", "Host:\tEXAMPLE.ORG.:2 \r\n\r\n", "",
+          NAME, "example.org", NULL },
+        { "http://example.org/", "A: b\r\nhOST: example.org\r\nC: d\r\n\r\n",
+          "", NAME, "example.org", NULL },
+        { "http://example.org/", "Host: example.org\n\n", "", NAME,
+          "example.org", NULL },
+        { "http://a/", "Host: a\r\n\r\n", "", NAME, "a", NULL },
+        { "http://192.0.2.1/", "Host: 192.0.2.1:80\r\n\r\n", "", ADDRESS,
+          "192.0.2.1", NULL },
+        { "http://192.0.2.1/", "Host: [::ffff:192.0.2.1]\r\n\r\n", "", ADDRESS,
+          "192.0.2.1", NULL },
+        { "http://[::ffff:c000:201]/", "Host: 192.0.2.1\r\n\r\n", "", ADDRESS,
+          "192.0.2.1", NULL },
+        { "http://[2001:db8::1]/", "Host: [2001:db8::1]\r\n\r\n", "", ADDRESS,
+          "[2001:db8::1]", NULL },
+        { "http://[2001:db8::1]/", "Host: [2001:DB8:0:0:0:0:0:1]:80\r\n\r\n",
+          "", ADDRESS, "[2001:db8::1]", NULL },
+        { "http://[2001:0DB8::0.0.0.1]:80/", "Host: [2001:db8::1]\r\n\r\n",
+          "", ADDRESS, "[2001:db8::1]", NULL },
+        { "http://" UNIT_253 "/", "Host: " UNIT_253 "\r\n\r\n", "", NAME,
+          UNIT_253, NULL },
+        { "http://" UNIT_253 ".:80/", "Host: " UNIT_253 ".:65535\r\n\r\n", "",
+          NAME, UNIT_253, NULL },
+
+        /* none */
+
+        { "http://example.org/", "\r\n", "", NAME, "example.org", NULL },
+        { "http://example.org/", "\n", "", NAME, "example.org", NULL },
+        { "http://example.org/", "A: b\r\n\r\n", "Host: b\r\n\r\n", NAME,
+          "example.org", NULL },
+        { "http://example.org/", "Hosts: b\r\nXHost: c\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://[::1]:80", "\r\n", "", ADDRESS, "[::1]", NULL },
+        { "http://" UNIT_253 "/", "\r\n", "", NAME, UNIT_253, NULL },
+
+        /* an empty one */
+
+        { "http://example.org/", "Host:\r\n\r\n", "", NAME, "example.org",
+          NULL },
+        { "http://example.org/", "Host:\n\n", "", NAME, "example.org", NULL },
+        { "http://example.org/", "A: b\r\nHost: \t \r\nC: d\r\n\r\n", "", NAME,
+          "example.org", NULL },
+        { "http://[::1]/", "Host: \r\n\r\n", "", ADDRESS, "[::1]", NULL },
+
+        /* another one, which the end of the head tells */
+
+        { "http://example.org/", "Host: b\r\n\r\n", "", INVALID, NULL, other },
+        { "http://example.org/", "Host: b\r\nA: b\r\n\r\n", "", INVALID, NULL,
+          other },
+        { "http://example.org/", "Host: example.orh\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://example.org/", "Host: fxample.org\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://example.org/", "Host: example.or\r\n\r\n", "", INVALID, NULL,
+          other },
+        { "http://example.org/", "Host: example.orga\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://example.org/", "Host: a.example.org\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://a.example.org/", "Host: example.org\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://example.org:80/", "Host: b:80\r\n\r\n", "", INVALID, NULL,
+          other },
+        { "http://[::1]", "Host: b\r\n\r\n", "", INVALID, NULL, other },
+        { "http://[::1]/", "Host: [::2]\r\n\r\n", "", INVALID, NULL, other },
+        { "http://[::1]/", "Host: 0.0.0.1\r\n\r\n", "", INVALID, NULL, other },
+        { "http://192.0.2.1/", "Host: 192.0.2.2\r\n\r\n", "", INVALID, NULL,
+          other },
+        { "http://192.0.2.1/", "Host: [::192.0.2.1]\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://" UNIT_253 "/", "Host: b\r\n\r\n", "", INVALID, NULL,
+          other },
+        { "http://b/", "Host: " UNIT_253 "\r\n\r\n", "", INVALID, NULL,
+          other },
+
+        /* a malformed one is another one, too */
+
+        { "http://example.org/", "Host: :80\r\n\r\n", "", INVALID, NULL,
+          other },
+        { "http://example.org/", "Host: .\r\n\r\n", "", INVALID, NULL,
+          other },
+        { "http://example.org/", "Host: example..org\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://example.org/", "Host: example.org..\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://example.org/", "Host: example.org:80:80\r\n\r\n", "",
+          INVALID, NULL, other },
+        { "http://example.org/", "Host: example.org:b\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://example.org/", "Host: u@example.org\r\n\r\n", "", INVALID,
+          NULL, other },
+        { "http://example.org/", "Host: http://example.org/\r\n\r\n", "",
+          INVALID, NULL, other },
+        { "http://example.org/", "Host: example.org, example.org\r\n\r\n", "",
+          INVALID, NULL, other },
+        { "http://[::1]/", "Host: ::1\r\n\r\n", "", INVALID, NULL, other },
+        { "http://" UNIT_253 "/", "Host: " UNIT_253 "a\r\n\r\n", "", INVALID,
+          NULL, other },
+
+        /* two, of which the second one tells */
+
+        { "http://example.org/", "Host: example.org\r\nHost: example.org\r\n",
+          "\r\n", INVALID, NULL, two },
+        { "http://example.org/", "Host: example.org\r\nA: b\r\nhOST:\r\n",
+          "C: d\r\n\r\n", INVALID, NULL, two },
+        { "http://example.org/", "Host:\r\nHost: example.org\r\n", "\r\n",
+          INVALID, NULL, two },
+        { "http://example.org/", "Host:\r\nHost:\r\n", "\r\n", INVALID, NULL,
+          two },
+        { "http://example.org/", "Host: example.org\nHost: b\n", "\n", INVALID,
+          NULL, two },
+        { "http://example.org/", "Host: b\r\nHost: example.org\r\n", "\r\n",
+          INVALID, NULL, two },
+
+        /* a malformed field, with Host or without */
+
+        { "http://example.org/", "A b: c\r\n", "\r\n", INVALID, NULL, token },
+        { "http://example.org/", "Host : example.org\r\n", "\r\n", INVALID,
+          NULL, token },
+        { "http://example.org/", "Host: example.org\r\n b\r\n", "\r\n",
+          INVALID, NULL, token },
+        { "http://example.org/", " Host: b\r\n", "Host: example.org\r\n\r\n",
+          INVALID, NULL, token },
+        { "http://example.org/", "Host: example.org\r\nA : b\r\n",
+          "C: d\r\n\r\n", INVALID, NULL, token },
+        { "http://example.org/", "A\r\n", "\r\n", INVALID, NULL, nameless },
+        { "http://example.org/", "Host: example.org\r\n: a\r\n", "\r\n",
+          INVALID, NULL, nameless },
+        { "http://example.org/", "A: b\rHost: c\r\n", "\r\n", INVALID, NULL,
+          value },
+        { "http://example.org/", "Host: example.org\r\r\n", "\r\n", INVALID,
+          NULL, value },
+
+        /* a target of which no field makes anything */
+
+        { "http://a..b/", "", "Host: a\r\n\r\n", INVALID, NULL,
+          "the host has an empty label" },
+        { "http:///", "", "Host: a\r\n\r\n", INVALID, NULL,
+          "the host is empty" },
+        { "http://" UNIT_253 "a/", "", "Host: a\r\n\r\n", INVALID, NULL,
+          "the host is longer than 253 bytes" },
+        { "a", "", "Host: a\r\n\r\n", INVALID, NULL,
+          "the request target is malformed" }
+    };
+
+    seen = unit_seen_unknown;
+    seen.protocol = NGX_TUNNEL_HTTP;
+    seen.method = "GET";
+
+    cut = seen;
+
+    for (i = 0; i < unit_nelts(cases); i++) {
+        line = sprintf(text, "GET %s HTTP/1.1\r\n", cases[i].target);
+        enough = line + sprintf(text + line, "%s", cases[i].fields);
+        len = enough + sprintf(text + enough, "%s", cases[i].behind);
+
+        strcpy(name, unit_text((u_char *) text, len));
+
+        seen.kind = cases[i].kind;
+        seen.host = cases[i].host;
+
+        unit_decided(name, text, len, enough, &seen);
+
+        copy = unit_block(text, len);
+        rc = ngx_tunnel_sniff(&sn, copy, len, 0);
+        free(copy);
+
+        unit_check(rc == NGX_OK && (cases[i].kind == INVALID)
+                                   == (sn.error != NULL),
+                   "%s: %ld: %s", name, rc, sn.error);
+
+        unit_check(cases[i].error == NULL
+                   || (sn.error && strcmp(sn.error, cases[i].error) == 0),
+                   "%s: %s", name, sn.error);
+
+        /* a head that ends before is one of HTTP, but names nobody */
+
+        if (enough > line) {
+            unit_cut(name, text, line, &cut);
+            unit_cut(name, text, enough - 1, &cut);
+        }
+    }
+}
+
+
 void
 unit_sniff_http(void)
 {
@@ -2654,10 +2895,8 @@ unit_sniff_http(void)
         { "GET / HTTP/1.1\r\nHost: a\r\nX y: z\r\n\r\n", "GET", INVALID,
           NULL },
 
-        /* absolute form, RFC 9112 3.2.2: fields do not matter */
+        /* absolute form, RFC 9112 3.2.2; see unit_sniff_http_absolute() */
 
-        { "GET http://example.org/ HTTP/1.1\r\nHost: b\r\n\r\n", "GET", NAME,
-          "example.org" },
         { "GET http://example.org/ HTTP/1.0\r\n\r\n", "GET", NAME,
           "example.org" },
         { "GET http://example.org HTTP/1.1\r\n\r\n", "GET", NAME,
@@ -2680,8 +2919,7 @@ unit_sniff_http(void)
           "192.0.2.1" },
         { "GET http://[2001:DB8::1]:80/ HTTP/1.1\r\n\r\n", "GET", ADDRESS,
           "[2001:db8::1]" },
-        { "GET http://[::1] HTTP/1.1\r\nHost: b\r\n\r\n", "GET", ADDRESS,
-          "[::1]" },
+        { "GET http://[::1] HTTP/1.1\r\n\r\n", "GET", ADDRESS, "[::1]" },
         { "GET http://a_b/ HTTP/1.1\r\n\r\n", "GET", NAME, "a_b" },
         { "GET http:/// HTTP/1.1\r\nHost: b\r\n\r\n", "GET", INVALID, NULL },
         { "GET http:// HTTP/1.1\r\nHost: b\r\n\r\n", "GET", INVALID, NULL },
@@ -2746,13 +2984,21 @@ unit_sniff_http(void)
 
     for (i = 0; i < unit_nelts(cases); i++) {
 
-        /* a target that has a host is enough */
+        /*
+         * the target of CONNECT is enough, and one that is malformed; no other
+         * one that is not a path has fields here that are
+         */
 
         target = strchr(cases[i].data, ' ')[1];
 
-        enough = (target != '/' && target != '*')
-                 ? strcspn(cases[i].data, "\n") + 1
-                 : cases[i].kind == INVALID ? UNIT_SOME : UNIT_ALL;
+        if (strcmp(cases[i].method, "CONNECT") == 0
+            || (cases[i].kind == INVALID && target != '/' && target != '*'))
+        {
+            enough = strcspn(cases[i].data, "\n") + 1;
+
+        } else {
+            enough = cases[i].kind == INVALID ? UNIT_SOME : UNIT_ALL;
+        }
 
         seen = unit_seen_unknown;
         seen.protocol = NGX_TUNNEL_HTTP;
@@ -2765,6 +3011,8 @@ unit_sniff_http(void)
         unit_decided(unit_text((u_char *) cases[i].data, len), cases[i].data,
                      len, enough, &seen);
     }
+
+    unit_sniff_http_absolute();
 }
 
 
@@ -2959,7 +3207,13 @@ unit_sniff_http_long(void)
     unit_put(b, unit_bytes("GET http://example.org/"));
     unit_put_run(b, '@', 9000);
     unit_put(b, unit_bytes(" HTTP/1.1\r\n\r\n"));
-    unit_decided("a long path", b->data, b->len, b->len - 2, &seen);
+    unit_decided("a long path", b->data, b->len, UNIT_ALL, &seen);
+
+    b->len -= 2;
+    unit_put(b, unit_bytes("X: "));
+    unit_put_run(b, 'y', 9000);
+    unit_put(b, unit_bytes("\r\nHost: example.org\r\n\r\n"));
+    unit_decided("a long path and Host", b->data, b->len, UNIT_ALL, &seen);
 
     seen.kind = INVALID;
 
@@ -3050,6 +3304,8 @@ unit_sniff_mutations(void)
         { NULL, 40 },
         { NULL, 16384 },
         { unit_bytes("GET http://a.b:80/ HTTP/1.1\r\nHost: c\r\nX: y\r\n"
+                     "\r\n") },
+        { unit_bytes("GET http://a.b/ HTTP/1.1\r\nX: y\r\nHost: A.b.:8\r\n"
                      "\r\n") },
         { unit_bytes("CONNECT [::1]:443 HTTP/1.1\nHost: c\n\n") },
         { unit_bytes("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n") },
