@@ -644,7 +644,7 @@ sub samples {
 			. "Host: WWW.example.com:8080\r\n\r\n",
 			'"www.example.com"', 'GET', @none ],
 		[ 'HTTP to a proxy', 'http', "POST http://a.example/ HTTP/1.1"
-			. "\r\nHost: b.example\r\nContent-Length: 30000"
+			. "\r\nHost: a.example\r\nContent-Length: 30000"
 			. "\r\n\r\n", '"a.example"', 'POST', @none ],
 		[ 'CONNECT', 'http', "CONNECT a.example:443 HTTP/1.1\r\n"
 			. "Host: b.example:443\r\n\r\n", '"a.example"',
@@ -737,6 +737,7 @@ sub halves {
 		[ $head, 'http' ],
 		[ "$head\r", 'http' ],
 		[ 'GET http://a.example/ HTTP/1.1', 'unknown' ],
+		[ "GET http://a.example/ HTTP/1.1\r\nHost: a", 'http' ],
 		[ 'PRI * HTTP/2.0', 'unknown' ],
 		[ pack('N n C', 20, 3, 0), 'unknown' ],
 		[ pack('C2 n C', 3, 0, 19, 14), 'unknown' ],
@@ -813,18 +814,32 @@ sub http_cases {
 			"X: \0\r\nHost: a.example",
 			"X\0: y\r\nHost: a.example"),
 
-		# the target goes before the field
+		# the target and the field agree: RFC 9112, 3.2.2
+
+		(map { [ "GET $_->[0] HTTP/1.1\r\nHost: $_->[1]\r\n\r\n",
+			"GET:$_->[2]" ] }
+			[ 'http://A.example:80/x', 'a.example', 'a.example' ],
+			[ 'HTTP://a.example', 'A.EXAMPLE.:80', 'a.example' ],
+			[ 'https://a.example?x', 'a.example', 'a.example' ],
+			[ 'http://[::1]:80/', '[0::1]', '[::1]' ],
+			[ 'http://a.example/', 'b.example', '' ],
+			[ 'http://a.example/', 'a.example.b', '' ],
+			[ 'http://a.example.b/', 'a.example', '' ],
+			[ 'http://[::1]/', '127.0.0.1', '' ],
+			[ 'http://a.example/', 'a example', '' ],
+			[ 'http://a.example/', "a.example\r\nHost: a.example",
+				'' ],
+			[ 'http://u@a.example/', 'a.example', '' ],
+			[ 'http:///x', 'a.example', '' ],
+			[ 'http:a.example', 'a.example', '' ],
+			[ 'a.example', 'a.example', '' ]),
+		[ "GET http://a.example/ HTTP/1.1\r\nX: y\r\n\r\n",
+			'GET:a.example' ],
+
+		# that of CONNECT goes before the field
 
 		(map { [ "$_->[0] HTTP/1.1\r\nHost: b.example\r\n\r\n",
 			$_->[1] ] }
-			[ 'GET http://A.example:80/x', 'GET:a.example' ],
-			[ 'GET HTTP://a.example', 'GET:a.example' ],
-			[ 'GET https://a.example?x', 'GET:a.example' ],
-			[ 'GET http://[::1]:80/', 'GET:[::1]' ],
-			[ 'GET http://u@a.example/', 'GET:' ],
-			[ 'GET http:///x', 'GET:' ],
-			[ 'GET http:a.example', 'GET:' ],
-			[ 'GET a.example', 'GET:' ],
 			[ 'CONNECT A.example:443', 'CONNECT:a.example' ],
 			[ 'CONNECT [::1]:443', 'CONNECT:[::1]' ],
 			[ 'CONNECT 192.0.2.1:22', 'CONNECT:192.0.2.1' ],

@@ -108,9 +108,11 @@ my @bad = (
 
 # those of nginx
 
+my $empty = 'empty regex in "tunnel_protocol"';
+
 my @regex = (
-	[ 'tunnel_protocol name ~', qr/empty regex in "tunnel_protocol" "~"$/ ],
-	[ 'tunnel_protocol name ~*', qr/empty regex in "tunnel_protocol" "~\*"$/ ],
+	[ 'tunnel_protocol name ~', qr/$empty "~"$/ ],
+	[ 'tunnel_protocol name ~*', qr/$empty "~\*"$/ ],
 	[ 'tunnel_protocol name ~(', qr/pcre2?_compile\(\) failed: / ],
 	[ 'tunnel_protocol name ~*a[ min=3', qr/pcre2?_compile\(\) failed: / ],
 );
@@ -128,7 +130,7 @@ my @counts = (
 
 my %good = (
 	tunnel_preread		=> [ 'on', 'off', 'ON' ],
-	tunnel_preread_timeout	=> [ '2s', '500ms', '1m', '10' ],
+	tunnel_preread_timeout	=> [ '2s', '500ms', '1m', '10', '0' ],
 	tunnel_protocol		=> [ 'name prefix=01', 'a ~^a', 'a ~*^a',
 		'a.b-c_d9 prefix="text" min=65536', '9 ~a min=1',
 		'- prefix=0aFf min=2', 'name prefix=' . '0a' x 255,
@@ -156,7 +158,8 @@ my @wrong = map { my $directive = $_; map { [
 	grep { !/http|location/ || $directive ne 'tunnel_preread_timeout' }
 	sort keys %wrong } sort keys %good;
 
-my @inside = map { "http { access_log off; $_ }" } 'tunnel_preread_timeout 1s;',
+my @inside = map { "http { access_log off; $_ }" }
+	'tunnel_preread_timeout 1s;',
 	'server { tunnel_preread_timeout 1s; }',
 	'server { location / { tunnel_preread_timeout 1s; } }';
 
@@ -164,7 +167,7 @@ my @variables = qw/ preread_protocol preread_host preread_method preread_alpn
 	preread_tls_version preread_tls_min_version preread_ech /;
 
 $t->plan(@bad + 2 * @regex + @counts + 2 * @values + @wrong + @inside
-	+ @variables + 33);
+	+ @variables + 35);
 
 ###############################################################################
 
@@ -286,6 +289,12 @@ cmp_ok($took{8082}, '<', 0.9, 'timeout of a server');
 cmp_ok($took{8080}, '<', 1.9, 'timeout of stream');
 cmp_ok($took{8084}, '<', 5, 'a longer one of a server');
 
+# nothing is waited for at all
+
+$start = time();
+is(ask(8087, ''), 'timeout', 'no timeout');
+cmp_ok(time() - $start, '<', 0.9, 'no timeout, at once');
+
 # what is off costs no time, and reads nothing
 
 $start = time();
@@ -399,6 +408,12 @@ stream {
 
     server {
         listen 127.0.0.1:8085;
+        return "\$mapped\\n";
+    }
+
+    server {
+        listen 127.0.0.1:8087;
+        tunnel_preread_timeout 0;
         return "\$mapped\\n";
     }
 

@@ -128,7 +128,8 @@ ok(wait_for(sub { tcp_count($pid) == 0 }), 'no connection is left open');
 @clients = slow_clients(8082);
 wait_for(sub { tcp_count($pid) >= CLIENTS });
 trickle(@clients);
-$_ % 2 ? reset_close($clients[$_]{s}) : close $clients[$_]{s} for 0 .. $#clients;
+$_ % 2 ? reset_close($clients[$_]{s}) : close $clients[$_]{s}
+	for 0 .. $#clients;
 ok(wait_for(sub { tcp_count($pid) == 0 }), 'clients that leave are let go');
 
 # and a second time costs no more memory

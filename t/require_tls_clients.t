@@ -75,7 +75,7 @@ http {
     # the targets
 
     server {
-        listen 127.0.0.1:8443 ssl http2;
+        listen 127.0.0.1:8443 ssl;
         listen [::1]:%%PORT_8443%% ssl;
 
         location / {

@@ -58,7 +58,7 @@ my @counts = map { ($_, "$_ 1s 1s") }
 my %good = (
 	target_require_tls	=> [ 'off', 'on', 'sni', 'ON', 'Sni',
 		'$remote_addr', '${remote_addr}x' ],
-	tunnel_preread_timeout	=> [ '2s', '500ms', '1m', '60' ],
+	tunnel_preread_timeout	=> [ '2s', '500ms', '1m', '60', '0' ],
 );
 
 # where they may stand: text of main, events, http, and stream
@@ -91,7 +91,7 @@ my $values = 0;
 $values += @{$good{$_}} for keys %good;
 
 $t->plan(@bad * @fronts + @counts * @fronts + $values * keys(%context)
-	+ 2 * keys(%wrong) + 2 * keys(%context) + 41);
+	+ 2 * keys(%wrong) + 2 * keys(%context) + 45);
 
 ###############################################################################
 
@@ -230,6 +230,14 @@ http {
         tunnel_anonymous_log on;
         target_require_tls sni;
     }
+
+    # only what comes with the request
+
+    server {
+        listen 127.0.0.1:8088;
+        connect_tunnel;
+        tunnel_preread_timeout 0;
+    }
 }
 
 stream {
@@ -343,10 +351,18 @@ ok(wait_log($t, 'anonymous.log', qr/ended: sni_mismatch/),
 is(scalar(grep { /client: / } log_lines($t, 'anonymous.log')), 0,
 	'without the client');
 
+is(tunnel($t, 8088, '', undef, $bare), '200 ok completed "-" '
+	. length $bare, 'no time, a hello behind the request');
+my $start = time();
+my ($s, $head) = connect_tunnel(port(8088), '127.0.0.1:' . port(8099));
+like($head, qr/ 200 /, 'no time');
+is(join('', read_all($s, 4)), 'EOF', 'no time, nothing behind the request');
+cmp_ok(time() - $start, '<', 1, 'no time, at once');
+
 # stream, and the default time
 
-my $start = time();
-my ($s, $code) = socks_open($t, '5', port(8090), '127.0.0.1', port(8099));
+$start = time();
+($s, my $code) = socks_open($t, '5', port(8090), '127.0.0.1', port(8099));
 is(join(' ', $code, read_all($s, 6)), '0  EOF', 'sni of stream');
 my $took = time() - $start;
 ok($took > 1.9 && $took < 5, 'two seconds') or diag($took);
@@ -375,7 +391,7 @@ ok(wait_log($t, 'stream.log', qr/^\d+ 500 internal - "-"$/),
 # there was none.
 
 sub tunnel {
-	my ($t, $number, $bytes, $value) = @_;
+	my ($t, $number, $bytes, $value, $early) = @_;
 
 	our $count;
 	my $id = 'id' . ++$count;
@@ -383,7 +399,8 @@ sub tunnel {
 
 	my ($s, $head) = connect_tunnel(port($number), '127.0.0.1:'
 		. port(8099), headers => [ "X-Id: $id",
-			defined $value ? "X-TLS: $value" : () ]);
+			defined $value ? "X-TLS: $value" : () ],
+		defined $early ? (early => $early) : ());
 
 	if ($head =~ /^HTTP\/1\.1 200 /) {
 		write_all($s, $bytes);

@@ -165,6 +165,24 @@ my @cases = (
 	[ 'a hello too large for any buffer, in segments', step => 5000,
 		reason => 'not_tls', bytes => hello(%sni, size => 140000),
 		conf => 'relay_buffer_size 1k;' ],
+
+	# 64k are the most, whatever the buffer, with records of 16k
+
+	(map { my ($what, $conf) = @$_; (
+		[ "a hello of 64k, $what", conf => $conf,
+			bytes => hello(%sni, size => 65536 - 20) ],
+		[ "a hello of 64k in segments, $what", conf => $conf,
+			step => 5000,
+			bytes => hello(%sni, size => 65536 - 20) ],
+		[ "a hello of 64k and a byte, $what", conf => $conf,
+			bytes => hello(%sni, size => 65537 - 20),
+			reason => 'not_tls' ],
+		[ "a hello of 64k and a byte in segments, $what",
+			step => 5000, conf => $conf, reason => 'not_tls',
+			bytes => hello(%sni, size => 65537 - 20) ],
+	) } [ 'a small buffer', 'relay_buffer_size 1k;' ],
+		[ 'a large buffer', 'relay_buffer_size 128k;' ],
+		[ 'the default', '' ]),
 	[ 'a large buffer, in segments', step => 1448,
 		bytes => hello(%sni, size => 60000),
 		conf => 'relay_buffer_size 128k;' ],

@@ -275,7 +275,7 @@ sub cut {
 		write_all($_->{s}, "\xff" x 500);
 
 		my ($bytes, $state) = read_all($_->{s}, 4);
-		push @bad, "$_->{front} $_->{n}: $bytes $state"
+		push @bad, "$_->{front} $_->{n}: " . length($bytes) . " $state"
 			if $bytes ne '' || $state eq 'TIMEOUT';
 		close $_->{s};
 	}
@@ -294,7 +294,7 @@ sub silent {
 
 	for (@{$held->{all}}) {
 		my ($bytes, $state) = read_all($_->{s}, 8);
-		push @bad, "$_->{front} $_->{n}: $bytes $state"
+		push @bad, "$_->{front} $_->{n}: " . length($bytes) . " $state"
 			if $bytes ne '' || $state eq 'TIMEOUT';
 		close $_->{s};
 	}
@@ -391,7 +391,7 @@ sub many {
 
 		} else {
 			my ($bytes, $state) = read_all($s, 8);
-			$ends{cut} .= "$bytes$state" if $bytes ne ''
+			$ends{cut} .= length($bytes) . $state if $bytes ne ''
 				|| $state eq 'TIMEOUT';
 		}
 

@@ -314,7 +314,7 @@ for my $version ('4a', '5') {
 	read_n($s, 2) if $version eq '5';
 	my $code = (read_reply($s, $version))[0];
 	is($code, $version eq '5' ? 0 : 90, "$version, all byte by byte");
-	is(read_n($s, length $hello), $hello,
+	ok(read_n($s, length $hello) eq $hello,
 		"$version, all byte by byte, hello");
 	half_close($s);
 	read_all($s);
@@ -332,7 +332,7 @@ for my $version ('4', '5') {
 	($s, my $peer, my $code) = bind_peer($t, $version, 8080);
 	is($code, $good, "BIND $version");
 	write_all($s, $hello);
-	is(read_n($peer, length $hello), $hello, "BIND $version, a hello");
+	ok(read_n($peer, length $hello) eq $hello, "BIND $version, a hello");
 	write_all($peer, 'answer');
 	is(read_n($s, 6), 'answer', "BIND $version, an answer");
 	half_close($s);
@@ -346,7 +346,7 @@ for my $version ('4', '5') {
 
 	($s, $peer) = bind_peer($t, $version, 8080, early => $hello,
 		delay => 0.6);
-	is(read_n($peer, length $hello), $hello,
+	ok(read_n($peer, length $hello) eq $hello,
 		"BIND $version, a hello behind the request");
 	close $s;
 	close $peer;
@@ -367,13 +367,13 @@ for my $version ('4', '5') {
 		write_all($s, $bytes) if !$opt{early} && $bytes ne '';
 
 		my ($got, $state) = read_all($s, 4);
-		is(($state eq 'TIMEOUT' ? $state : '') . $got,
-			$reason eq 'not_tls' ? ''
-				: tls_alert('unrecognized_name'),
+		is(($state eq 'TIMEOUT' ? $state : '') . unpack('H*', $got),
+			$reason eq 'not_tls' ? '' : unpack('H*',
+				tls_alert('unrecognized_name')),
 			"BIND $version, $what, nothing for the client");
 
 		($got, $state) = read_all($peer, 4);
-		is(($state eq 'TIMEOUT' ? $state : '') . $got, '',
+		is(($state eq 'TIMEOUT' ? $state : '') . length $got, '0',
 			"BIND $version, $what, nothing for the peer");
 		close $s;
 

@@ -65,7 +65,7 @@ package Test::Nginx::Hello;
 #
 #   sni_hellos()		each [ what it is, options of hello(), host ],
 #				host is '' if it is as good as none
-#   bad_hellos()		each [ what it is, bytes ]: whole, but malformed
+#   bad_hellos()		each [ what it is, bytes ]: whole, malformed
 
 ###############################################################################
 
