@@ -17,6 +17,11 @@
 #define NGX_TUNNEL_PROXY_LEN  107
 
 
+/* what is dropped behind an alert, at most */
+
+#define NGX_TUNNEL_BEGIN_READS  8
+
+
 /* the ends of a client's connection, see ngx_tunnel_ip() */
 
 typedef struct {
@@ -38,6 +43,7 @@ static u_char *ngx_tunnel_begin_proxy_v2(ngx_tunnel_begin_ends_t *ends,
     u_char *p);
 static ngx_int_t ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay, u_char *p,
     size_t len, ngx_tunnel_reason_e *reason);
+static void ngx_tunnel_begin_alert(ngx_tunnel_relay_t *relay);
 static ngx_uint_t ngx_tunnel_begin_same(ngx_tunnel_sniff_t *sn,
     ngx_tunnel_target_t *target);
 
@@ -195,15 +201,12 @@ static ngx_int_t
 ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay, u_char *p, size_t len,
     ngx_tunnel_reason_e *reason)
 {
-    u_char                 alert[NGX_TUNNEL_ALERT_LEN];
     ngx_int_t              rc;
-    ngx_tunnel_end_t      *client;
     ngx_tunnel_sniff_t     sn;
     ngx_tunnel_target_t   *target;
     ngx_tunnel_session_t  *s;
 
     s = relay->data;
-    client = &relay->client;
 
     rc = ngx_tunnel_sniff_tls(&sn, p, len);
 
@@ -238,15 +241,36 @@ ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay, u_char *p, size_t len,
         && target
         && !ngx_tunnel_begin_same(&sn, target))
     {
-        (void) client->ops->send(client,
-                      ngx_tunnel_alert(alert, NGX_TUNNEL_UNRECOGNIZED_NAME),
-                      NGX_TUNNEL_ALERT_LEN);
+        ngx_tunnel_begin_alert(relay);
 
         *reason = NGX_TUNNEL_SNI_MISMATCH;
         return NGX_DECLINED;
     }
 
     return NGX_OK;
+}
+
+
+/* what the client has sent behind the hello would turn the end to a reset */
+
+static void
+ngx_tunnel_begin_alert(ngx_tunnel_relay_t *relay)
+{
+    u_char             alert[NGX_TUNNEL_ALERT_LEN];
+    ssize_t            n;
+    ngx_uint_t         i;
+    ngx_tunnel_end_t  *client;
+
+    client = &relay->client;
+
+    n = client->ops->send(client,
+                       ngx_tunnel_alert(alert, NGX_TUNNEL_UNRECOGNIZED_NAME),
+                       NGX_TUNNEL_ALERT_LEN);
+
+    for (i = 0; n > 0 && i < NGX_TUNNEL_BEGIN_READS; i++) {
+        n = client->ops->recv(client, relay->worker->scratch,
+                              relay->worker->size);
+    }
 }
 
 

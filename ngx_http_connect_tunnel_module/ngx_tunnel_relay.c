@@ -164,8 +164,10 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 static void
 ngx_tunnel_relay_hold(ngx_tunnel_relay_t *relay)
 {
-    ngx_tunnel_reason_e  reason;
+    ngx_tunnel_end_t     *target;
+    ngx_tunnel_reason_e   reason;
 
+    target = &relay->target;
     reason = relay->ending;
 
     if (reason == NGX_TUNNEL_NO_REASON) {
@@ -175,6 +177,15 @@ ngx_tunnel_relay_hold(ngx_tunnel_relay_t *relay)
     if (reason == NGX_TUNNEL_NO_REASON && relay->check == NULL) {
         ngx_tunnel_relay_start(relay);
         return;
+    }
+
+    /* the target is not read, so that it was reset is to be asked for */
+
+    if (reason == NGX_TUNNEL_NO_REASON
+        && target->connection->read->pending_eof
+        && target->ops->failed(target))
+    {
+        reason = ngx_tunnel_relay_broken(relay, target);
     }
 
     ngx_tunnel_relay_wait(relay, reason);

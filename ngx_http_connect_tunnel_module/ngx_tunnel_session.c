@@ -547,22 +547,20 @@ ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
     s = relay->data;
     asked = s->target ? &s->target->text : &s->asked;
 
-    switch (reason) {
-
-    case NGX_TUNNEL_NOT_TLS:
+    if (reason == NGX_TUNNEL_NOT_TLS) {
         ngx_log_error(NGX_LOG_ERR, s->log, 0,
                       "tunnel to \"%V\" refused: the client sent no "
                       "ClientHello", asked);
-        break;
 
-    case NGX_TUNNEL_SNI_MISMATCH:
+    } else if (reason == NGX_TUNNEL_SNI_MISMATCH && s->sni.len) {
         ngx_log_error(NGX_LOG_ERR, s->log, 0,
                       "tunnel to \"%V\" refused: the client named \"%V\" in "
                       "its ClientHello", asked, &s->sni);
-        break;
 
-    default:
-        break;
+    } else if (reason == NGX_TUNNEL_SNI_MISMATCH) {
+        ngx_log_error(NGX_LOG_ERR, s->log, 0,
+                      "tunnel to \"%V\" refused: the client named no server "
+                      "in its ClientHello", asked);
     }
 
     s->ended(s);
