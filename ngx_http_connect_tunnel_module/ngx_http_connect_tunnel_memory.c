@@ -16,9 +16,9 @@
 
 #define NGX_HTTP_TUNNEL_FIELDS  4
 
-/* what a tunnel takes of the pool of its request, about */
+/* what a tunnel takes of the pool of its request, about, besides the relay */
 
-#define NGX_HTTP_TUNNEL_NEEDS   1216
+#define NGX_HTTP_TUNNEL_NEEDS   728
 
 /* a header in more buffers stays where it is; nginx has up to 5 by default */
 
@@ -132,6 +132,23 @@ ngx_http_connect_tunnel_room(ngx_pool_t *pool)
         (void) ngx_http_connect_tunnel_block(pool,
                                              NGX_HTTP_TUNNEL_NEEDS - size);
     }
+}
+
+
+void
+ngx_http_connect_tunnel_fit(ngx_pool_t *pool, size_t size)
+{
+    ngx_pool_t  *p;
+
+    size += NGX_ALIGNMENT;
+
+    for (p = pool->current; p; p = p->d.next) {
+        if ((size_t) (p->d.end - p->d.last) >= size) {
+            return;
+        }
+    }
+
+    (void) ngx_http_connect_tunnel_block(pool, size);
 }
 
 

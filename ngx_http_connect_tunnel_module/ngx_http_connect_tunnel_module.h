@@ -100,6 +100,10 @@ void ngx_http_connect_tunnel_reuse(ngx_pool_t *pool, ngx_list_t *list);
 
 void ngx_http_connect_tunnel_room(ngx_pool_t *pool);
 
+/* and so many bytes of it in a row */
+
+void ngx_http_connect_tunnel_fit(ngx_pool_t *pool, size_t size);
+
 /*
  * Frees the buffers that a request's header was read into; what points to
  * them then points to a copy.

@@ -51,16 +51,33 @@ static ngx_uint_t ngx_tunnel_begin_same(ngx_tunnel_sniff_t *sn,
 ngx_int_t
 ngx_tunnel_session_begin(ngx_tunnel_session_t *s, ngx_tunnel_relay_t *relay)
 {
-    if (s->policy->require_tls != NGX_TUNNEL_TLS_OFF) {
-        relay->check = ngx_tunnel_begin_check;
-    }
+    ngx_uint_t                 header, check;
+    ngx_tunnel_relay_begin_t  *begin;
 
-    if (s->policy->proxy_protocol == 0 || s->passive) {
+    check = (s->policy->require_tls != NGX_TUNNEL_TLS_OFF);
+    header = (s->policy->proxy_protocol && !s->passive);
+
+    if (!check && !header) {
         return NGX_OK;
     }
 
-    return ngx_tunnel_begin_header(s, relay->client.connection,
-                                   &relay->header);
+    begin = ngx_pcalloc(s->pool, sizeof(ngx_tunnel_relay_begin_t));
+    if (begin == NULL) {
+        return NGX_ERROR;
+    }
+
+    relay->begin = begin;
+
+    if (check) {
+        begin->check = ngx_tunnel_begin_check;
+    }
+
+    if (header) {
+        return ngx_tunnel_begin_header(s, relay->client.connection,
+                                       &begin->header);
+    }
+
+    return NGX_OK;
 }
 
 

@@ -64,7 +64,8 @@ static ngx_int_t ngx_tunnel_relay_throttle(ngx_tunnel_relay_t *relay,
 static void ngx_tunnel_relay_hold(ngx_tunnel_relay_t *relay);
 static ngx_tunnel_reason_e ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay);
 static void ngx_tunnel_relay_start(ngx_tunnel_relay_t *relay);
-static ngx_tunnel_reason_e ngx_tunnel_relay_header(ngx_tunnel_relay_t *relay);
+static ngx_tunnel_reason_e ngx_tunnel_relay_header(ngx_tunnel_relay_t *relay,
+    ngx_str_t *header);
 static ngx_int_t ngx_tunnel_relay_early(ngx_tunnel_relay_t *relay);
 static void ngx_tunnel_relay_handler(ngx_event_t *ev);
 static void ngx_tunnel_relay_wait(ngx_tunnel_relay_t *relay,
@@ -150,11 +151,11 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 
     relay->client.connection->read->ready = 1;
 
-    if (relay->check == NULL) {
-        ngx_tunnel_relay_start(relay);
+    if (relay->begin && relay->begin->check) {
+        ngx_tunnel_relay_hold(relay);
 
     } else {
-        ngx_tunnel_relay_hold(relay);
+        ngx_tunnel_relay_start(relay);
     }
 }
 
@@ -174,7 +175,7 @@ ngx_tunnel_relay_hold(ngx_tunnel_relay_t *relay)
         reason = ngx_tunnel_relay_held(relay);
     }
 
-    if (reason == NGX_TUNNEL_NO_REASON && relay->check == NULL) {
+    if (reason == NGX_TUNNEL_NO_REASON && relay->begin->check == NULL) {
         ngx_tunnel_relay_start(relay);
         return;
     }
@@ -216,10 +217,10 @@ ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay)
         size = NGX_TUNNEL_CHECK_SIZE - len;
 
         if (len) {
-            rc = relay->check(relay, client->pos, len, &reason);
+            rc = relay->begin->check(relay, client->pos, len, &reason);
 
             if (rc == NGX_OK) {
-                relay->check = NULL;
+                relay->begin->check = NULL;
                 return NGX_TUNNEL_NO_REASON;
             }
 
@@ -281,9 +282,17 @@ ngx_tunnel_relay_held(ngx_tunnel_relay_t *relay)
 static void
 ngx_tunnel_relay_start(ngx_tunnel_relay_t *relay)
 {
-    ngx_tunnel_reason_e  reason;
+    ngx_tunnel_reason_e        reason;
+    ngx_tunnel_relay_begin_t  *begin;
 
-    reason = ngx_tunnel_relay_header(relay);
+    begin = relay->begin;
+    relay->begin = NULL;
+
+    reason = NGX_TUNNEL_NO_REASON;
+
+    if (begin && begin->header.len) {
+        reason = ngx_tunnel_relay_header(relay, &begin->header);
+    }
 
     if (reason == NGX_TUNNEL_NO_REASON
         && ngx_tunnel_relay_early(relay) != NGX_OK)
@@ -303,20 +312,16 @@ ngx_tunnel_relay_start(ngx_tunnel_relay_t *relay)
 /* a connection that is new takes so few bytes at once */
 
 static ngx_tunnel_reason_e
-ngx_tunnel_relay_header(ngx_tunnel_relay_t *relay)
+ngx_tunnel_relay_header(ngx_tunnel_relay_t *relay, ngx_str_t *header)
 {
     ssize_t            n;
     ngx_tunnel_end_t  *target;
 
-    if (relay->header.len == 0) {
-        return NGX_TUNNEL_NO_REASON;
-    }
-
     target = &relay->target;
 
-    n = target->ops->send(target, relay->header.data, relay->header.len);
+    n = target->ops->send(target, header->data, header->len);
 
-    if (n == (ssize_t) relay->header.len) {
+    if (n == (ssize_t) header->len) {
         return NGX_TUNNEL_NO_REASON;
     }
 
@@ -494,7 +499,7 @@ ngx_tunnel_relay_process(ngx_tunnel_relay_t *relay)
     ngx_tunnel_end_t     *client, *target;
     ngx_tunnel_reason_e   reason;
 
-    if (relay->check) {
+    if (relay->begin) {
         ngx_tunnel_relay_hold(relay);
         return;
     }
@@ -612,7 +617,7 @@ ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay, ngx_msec_t *next)
         return NGX_TUNNEL_MAX_LIFETIME;
     }
 
-    if (relay->check
+    if (relay->begin
         && ngx_tunnel_relay_over(relay->start + policy->preread_timeout, next))
     {
         return NGX_TUNNEL_NOT_TLS;
@@ -1133,8 +1138,8 @@ ngx_tunnel_relay_stalled(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
 
 
 /*
- * copies bytes out of a buffer that others will read into, to one that has
- * room for so many or more
+ * Copies bytes out of a buffer that others will read into, to one that has
+ * room for so many or more.
  */
 
 static ngx_int_t

@@ -31,6 +31,16 @@ typedef ngx_int_t (*ngx_tunnel_relay_check_pt)(ngx_tunnel_relay_t *relay,
     u_char *p, size_t len, ngx_tunnel_reason_e *reason);
 
 
+/* how a tunnel begins, if not at once */
+
+typedef struct {
+    ngx_tunnel_relay_check_pt     check;         /* or NULL; asked before
+                                                    anything moves */
+    ngx_str_t                     header;        /* that the target gets ahead
+                                                    of all, not counted */
+} ngx_tunnel_relay_begin_t;
+
+
 struct ngx_tunnel_relay_s {
 
     /* set by the caller, zeroes elsewhere */
@@ -42,16 +52,9 @@ struct ngx_tunnel_relay_s {
     ngx_tunnel_worker_t          *worker;
     ngx_tunnel_end_t              client;        /* connection and ops */
     ngx_tunnel_end_t              target;
+    ngx_tunnel_relay_begin_t     *begin;         /* or NULL, as later on */
     ngx_tunnel_relay_pt           handler;
     void                         *data;
-
-    /*
-     * asked about the client's first bytes, before anything moves, or NULL;
-     * and what the target gets before them, which is not counted
-     */
-
-    ngx_tunnel_relay_check_pt     check;
-    ngx_str_t                     header;
 
     /* results */
 

@@ -16,7 +16,7 @@ use Test::Nginx;
 use Test::Nginx::Tunnel;
 use Test::Nginx::Clients;
 use Test::Nginx::Namespace qw/ net mount /;
-use Test::Nginx::Relay qw/ workers listen_count /;
+use Test::Nginx::Relay qw/ new_workers /;
 
 ###############################################################################
 
@@ -42,7 +42,7 @@ ip("addr add $_/32 dev lo") for sort keys %address;
 bind_file($t, '/etc/hosts', "127.0.0.1 localhost\n"
 	. "$server{'neverssl.com'} neverssl.com\n");
 
-write_conf($t, '../conf/passthru.conf',
+conf_from($t, '../conf/passthru.conf',
 	qr/^load_module [^;]*;\n(?:load_module [^;]*;\n)*/m
 				=> "%%TEST_GLOBALS%%\ndaemon off;\n",
 	qr/^stream \{\n/m	=> "stream {\n%%TEST_GLOBALS_STREAM%%\n");
@@ -117,33 +117,11 @@ for my $line ('SSH-2.0-client', 'garbage') {
 
 # after a reload
 
-my @old = workers($t);
-$t->reload();
-ok(wait_for(sub {
-	my %old = map { $_ => 1 } @old;
-	return (grep { !$old{$_} } workers($t))
-		&& !grep { listen_count($_) } @old;
-}), 'reload');
+ok(new_workers($t), 'reload');
 
 is_client(curl($t, 'https://gaukas.wang/'), 'gaukas', 'TLS after reload');
 
 ###############################################################################
-
-# The file with these changes, every one of which has to change something.
-
-sub write_conf {
-	my ($t, $file, @changes) = @_;
-
-	open my $fh, '<', $file or die "Can't open $file: $!\n";
-	my $conf = do { local $/; <$fh> };
-	close $fh;
-
-	while (my ($from, $to) = splice @changes, 0, 2) {
-		$conf =~ s/$from/$to/g or die "No $from in $file\n";
-	}
-
-	$t->write_file_expand('nginx.conf', $conf);
-}
 
 sub curl {
 	my ($t, @args) = @_;

@@ -17,7 +17,7 @@ use Test::Nginx;
 use Test::Nginx::Tunnel;
 use Test::Nginx::Clients qw/ :DEFAULT start_sshd /;
 use Test::Nginx::Namespace qw/ net mount /;
-use Test::Nginx::Relay qw/ echo workers listen_count /;
+use Test::Nginx::Relay qw/ echo new_workers /;
 
 ###############################################################################
 
@@ -48,7 +48,7 @@ bind_file($t, '/etc/hosts', "127.0.0.1 localhost\n"
 
 # the foreign server has the same port, and what nginx listens on is denied
 
-write_conf($t, '../conf/port443.conf',
+conf_from($t, '../conf/port443.conf',
 	qr/^load_module [^;]*;\n(?:load_module [^;]*;\n)*/m
 				=> "%%TEST_GLOBALS%%\ndaemon off;\n",
 	qr/^(?:user|pid|error_log) [^;]*;\n/m	=> '',
@@ -246,13 +246,7 @@ is_front($t, SERVER . ' unknown - other 127.0.0.1:1194 200 ok',
 $s = tcp_connect(SERVER . ':443');
 is(echo($s, "\0\x0e8before"), "\0\x0e8before", 'before reload');
 
-my @old = workers($t);
-$t->reload();
-ok(wait_for(sub {
-	my %old = map { $_ => 1 } @old;
-	return (grep { !$old{$_} } workers($t))
-		&& !grep { listen_count($_) } @old;
-}), 'reload');
+ok(new_workers($t), 'reload');
 
 is_client(curl($t, OUTSIDE, 'https://www.example.org/'), $site,
 	'web site after reload');
@@ -269,22 +263,6 @@ is(echo($s, 'and after'), 'and after', 'connection of before');
 close $s;
 
 ###############################################################################
-
-# The file with these changes, every one of which has to change something.
-
-sub write_conf {
-	my ($t, $file, @changes) = @_;
-
-	open my $fh, '<', $file or die "Can't open $file: $!\n";
-	my $conf = do { local $/; <$fh> };
-	close $fh;
-
-	while (my ($from, $to) = splice @changes, 0, 2) {
-		$conf =~ s/$from/$to/g or die "No $from in $file\n";
-	}
-
-	$t->write_file_expand('nginx.conf', $conf);
-}
 
 sub curl {
 	my ($t, $from, @args) = @_;

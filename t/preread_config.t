@@ -449,13 +449,7 @@ EOF
 sub check_text {
 	my ($t, $main, $events, $stream) = @_;
 
-	# not the files of the nginx that runs later
-
-	(my $globals = $t->test_globals()) =~ s!/nginx\.pid!/check.pid!;
-	$globals =~ s!/error\.log!/check.log!;
-
-	$t->write_file_expand('check.conf', <<"EOF");
-$globals
+	return nginx_check($t, <<"EOF");
 $main
 events { $events }
 stream {
@@ -463,21 +457,6 @@ stream {
 $stream
 }
 EOF
-
-	my $dir = $t->testdir();
-	my $out = `'$Test::Nginx::NGINX' -t -p '$dir' -c '$dir/check.conf' \\
-		-e check.log 2>&1`;
-	my $rc = $? >> 8;
-
-	# a value may have line feeds
-
-	my @lines = grep { !/syntax is ok$|test is successful$| test failed$/ }
-		split /\n(?=nginx: )/, $out;
-	s/\n\z// for @lines;
-	s/^nginx: // for @lines;
-	s! in \S+/check\.conf:\d+$!! for @lines;
-
-	return ($rc, @lines);
 }
 
 ###############################################################################

@@ -18,6 +18,7 @@ use Test::Nginx;
 use Test::Nginx::Tunnel;
 use Test::Nginx::Hello;
 use Test::Nginx::Socks;
+use Test::Nginx::RequireTls;
 
 use Time::HiRes qw/ time /;
 
@@ -410,12 +411,11 @@ sub tunnel {
 	read_all($s, 4);
 	close $s;
 
-	my $line = (wait_log($t, 'tunnel.log', qr/^$id /) || '')
-		=~ s/^\S+ //r;
+	my $line = logged($t, $id);
 
 	if ($head =~ /^HTTP\/1\.1 200 /) {
-		my $got = wait_for(sub { (log_lines($t, 'target'))[$seen] });
-		$line .= ' ' . (split ' ', $got || 'none')[0];
+		$line .= ' ' . (split ' ', target_line($t, $seen)
+			|| 'none')[0];
 	}
 
 	return $line;
@@ -426,13 +426,7 @@ sub tunnel {
 sub check {
 	my ($t, $main, $events, $http, $stream) = @_;
 
-	# not the files of the nginx that runs later
-
-	(my $globals = $t->test_globals()) =~ s!/nginx\.pid!/check.pid!;
-	$globals =~ s!/error\.log!/check.log!;
-
-	$t->write_file_expand('check.conf', <<"EOF");
-$globals
+	return nginx_check($t, <<"EOF");
 $main
 events { $events }
 http {
@@ -444,18 +438,6 @@ stream {
 $stream
 }
 EOF
-
-	my $dir = $t->testdir();
-	my @lines = split /\n/, `'$Test::Nginx::NGINX' -t -p '$dir' -c \\
-		'$dir/check.conf' -e check.log 2>&1`;
-	my $rc = $? >> 8;
-
-	@lines = grep { !/syntax is ok$|test is successful$| test failed$/ }
-		@lines;
-	s/^nginx: // for @lines;
-	s! in \S+/check\.conf:\d+$!! for @lines;
-
-	return ($rc, @lines);
 }
 
 ###############################################################################

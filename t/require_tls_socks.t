@@ -19,8 +19,9 @@ use Test::Nginx::Socks;
 use Test::Nginx::Datagram;
 use Test::Nginx::Hello;
 use Test::Nginx::Relay qw/ workers tcp_count listen_count /;
+use Test::Nginx::RequireTls;
 
-use Time::HiRes qw/ sleep time /;
+use Time::HiRes qw/ sleep /;
 
 ###############################################################################
 
@@ -119,7 +120,8 @@ start_daemon($t, \&record_daemon, port(8091), "$d/target");
 start_daemon($t, \&record_daemon, '[::1]:' . port(8091), "$d/target");
 start_daemon($t, \&record_daemon, port(8095), "$d/target",
 	greeting => "SSH-2.0-OpenSSH_9.2\x0d\x0a");
-start_daemon($t, \&record_daemon, port(8098), "$d/target", reset => 1);
+start_daemon($t, \&record_daemon, port(8098), "$d/target",
+	leave => 'reset');
 
 start_daemon($t, \&dns_daemon, port(8980, udp => 1), log => "$d/dns.log",
 	table => { map { ($_ => '127.0.0.1') } 'name.example',
@@ -209,16 +211,17 @@ my @cases = (
 		[ 'the end at once', then => 'fin',
 			reason => 'client_closed' ],
 		[ 'half a hello and reset', then => 'rst',
-			reason => 'client_reset',
+			reason => 'client_reset', delay => 0.1,
 			bytes => substr($hello, 0, 60) ],
-		[ 'reset at once', then => 'rst', reason => 'client_reset' ],
+		[ 'reset at once', then => 'rst', reason => 'client_reset',
+			delay => 0.1 ],
 		[ 'a greeting, and silence', target => 8095, %late ],
 		[ 'a greeting, and an answer', target => 8095, %cut,
 			bytes => $banner ],
 		[ 'a greeting, and a hello', target => 8095, bytes => $hello,
 			answer => $banner, %sni ],
-		[ 'a target that resets', target => 8098,
-			reason => '(?:target_reset|not_tls)',
+		[ 'a target that resets', proxy => 8085, target => 8098,
+			reason => 'target_reset',
 			bytes => substr($hello, 0, 60) ],
 
 		# TLS to the server
@@ -289,7 +292,7 @@ $t->run();
 
 my ($pid) = workers($t);
 
-tls_test($t, @$_) for @cases;
+tls_test($t, \&tunnel, @$_) for @cases;
 
 # a value that is none
 
@@ -413,92 +416,29 @@ is((workers($t))[0], $pid, 'still the same worker');
 
 ###############################################################################
 
-# One tunnel, what its client and its target got, and what is logged; as in
-# require_tls.t, but for
+# The front end of tls_test():
 #
-#   version, user, atyp		of the request
+#   version, host, target	4a, name.example, 8091
+#   user, atyp			of the request
+#   ssl				to the server
+#   proxy			8081, 8082 for ssl, 8083 for user
 
-sub tls_test {
-	my ($t, $name, %case) = @_;
+sub tunnel {
+	my ($t, $case, $early) = @_;
 
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	%case = (version => '4a', host => 'name.example', target => 8091,
-		proxy => $case{ssl} ? 8082 : defined $case{user} ? 8083 : 8081,
-		bytes => '', early => 0, answer => '', then => '', time => 0,
-		reason => 'completed', sni => '-', %case);
-
-	my $bytes = $case{bytes};
-	my $good = $case{reason} eq 'completed';
-	my $seen = () = log_lines($t, 'target');
-	my $lines = () = log_lines($t, 'tunnel.log');
+	my %case = (version => '4a', host => 'name.example', target => 8091,
+		proxy => $case->{ssl} ? 8082 : defined $case->{user} ? 8083
+			: 8081, %$case);
 
 	my ($s, $code) = socks_open($t, $case{version}, port($case{proxy}),
 		$case{host}, port($case{target}), ssl => $case{ssl},
-		early => $case{early} ? $bytes : '',
-		map { exists $case{$_} ? ($_ => $case{$_}) : () }
-			qw/ user atyp /);
-	my $start = time();
+		early => $early, map { exists $case{$_} ? ($_ => $case{$_})
+			: () } qw/ user atyp /);
 
-	return fail("$name - code " . (defined $code ? $code : 'none'))
+	return ($s, '', 'code ' . (defined $code ? $code : 'none'))
 		unless defined $code && $code =~ /^(?:0|90)\z/;
 
-	send_split($s, $bytes, delay => 0.001,
-		$case{step} ? (step => $case{step}) : ())
-		unless $case{early};
-
-	my $got = '';
-	my $expected = $good ? $case{answer} . $bytes
-		: $case{reason} eq 'sni_mismatch'
-			? tls_alert('unrecognized_name') : '';
-
-	my $id = $s->sockport();
-
-	if ($case{then} eq 'rst') {
-		sleep(0.1);
-		reset_close($s);
-
-	} else {
-		half_close($s) if $case{then} eq 'fin';
-
-		$got = read_n($s, length $expected)
-			if $good && $case{then} ne 'fin';
-		half_close($s) if $good && $case{then} ne 'fin';
-	}
-
-	my $state = 'end';
-
-	if ($case{then} ne 'rst') {
-		(my $rest, $state) = read_all($s, 4);
-
-		$got .= $rest;
-		$state = 'end' if $state eq 'EOF'
-			|| $expected eq '' && $state =~ /RESET|TRUNCATED/
-			|| $case{unread} && $state eq 'RESET';
-		close $s;
-	}
-
-	my $took = time() - $start;
-	my $line = logged($t, $id, $lines);
-	my $target = soon(sub { (log_lines($t, 'target'))[$seen] }) || '';
-
-	my ($n, $m) = $good ? (length $bytes, length $expected) : (0, 0);
-	my $log = "200 ok $case{reason} $n $m"
-		. ($case{sni_any} ? ' "[^"]*"' : " \"\Q$case{sni}\E\"");
-	my $told = $good ? summary($bytes) =~ s/\n//r
-		: summary('') =~ s/ \w+\n//r;
-	$target =~ s/ \w+\z// unless $good;
-
-	my @wrong;
-	push @wrong, 'client got ' . length($got) . ' bytes: '
-		. unpack('H*', substr($got, 0, 40)) if $got ne $expected;
-	push @wrong, "client: $state" if $state ne 'end';
-	push @wrong, "logged: $line" if $line !~ /^$log\z/;
-	push @wrong, "target: $target" if $target ne $told;
-	push @wrong, sprintf 'after %.3f s', $took
-		if $took < $case{time} - 0.02 || $took > $case{time} + 3;
-
-	is(join("\n", @wrong), '', $name) or diag("expected in the log: $log");
+	return ($s, $s->sockport());
 }
 
 # Both ends of a BIND, and the code of the second reply.
@@ -523,62 +463,6 @@ sub bind_peer {
 	my $peer = peer_connect($address);
 
 	return ($s, $peer, (read_reply($s, $version))[0]);
-}
-
-sub logged {
-	my ($t, $id, $from) = @_;
-
-	my $line = soon(sub {
-		my @lines = log_lines($t, 'tunnel.log');
-		return (grep { /^$id / } @lines[$from .. $#lines])[0];
-	});
-
-	return ($line || '') =~ s/^\S+ //r;
-}
-
-# As wait_for(), for what is a matter of milliseconds.
-
-sub soon {
-	my ($code) = @_;
-
-	for (1 .. 100) {
-		my $result = $code->();
-		return $result if $result;
-
-		sleep(0.005);
-	}
-
-	return wait_for($code);
-}
-
-# Echoes, and reports what it got.
-
-sub record_daemon {
-	my ($addr, $report, %opt) = @_;
-
-	Test::Nginx::Tunnel::serve($addr, sub {
-		my ($s) = @_;
-
-		my ($got, $bytes, $state) = ('', '', 'OK');
-
-		write_all($s, $opt{greeting}) if defined $opt{greeting};
-
-		if ($opt{reset}) {
-			($got, $state) = read_n($s, 1, 0.2);
-			reset_close($s);
-		}
-
-		while (!$opt{reset} && $state eq 'OK') {
-			($bytes, $state) = Test::Nginx::Tunnel::read_some($s,
-				65536, time() + 20);
-			$got .= $bytes;
-			write_all($s, $bytes);
-		}
-
-		half_close($s) unless $opt{reset};
-
-		Test::Nginx::Tunnel::append($report, summary($got, $state));
-	});
 }
 
 ###############################################################################

@@ -323,6 +323,16 @@ unit_versions(unit_buf_t *b, const void *list, size_t len)
 }
 
 
+static void
+unit_put_record(unit_buf_t *r, ngx_uint_t minor, const void *data, size_t len)
+{
+    unit_put(r, "\x16\3", 2);
+    unit_put_number(r, 1, minor);
+    unit_put_number(r, 2, len);
+    unit_put(r, data, len);
+}
+
+
 /* the bytes in records of so many at most */
 
 static void
@@ -336,9 +346,7 @@ unit_records(unit_buf_t *r, const unit_buf_t *b, size_t size)
     for (at = 0; at < b->len; at += n) {
         n = ngx_min(size, b->len - at);
 
-        unit_put(r, at ? "\x16\3\3" : "\x16\3\1", 3);
-        unit_put_number(r, 2, n);
-        unit_put(r, b->data + at, n);
+        unit_put_record(r, at ? 3 : 1, b->data + at, n);
     }
 }
 
@@ -357,10 +365,7 @@ unit_records_random(unit_buf_t *r, const unit_buf_t *b, size_t most)
         n = 1 + unit_random() % most;
         n = ngx_min(n, b->len - at);
 
-        unit_put(r, "\x16\3", 2);
-        unit_put_number(r, 1, unit_random() % 5);
-        unit_put_number(r, 2, n);
-        unit_put(r, b->data + at, n);
+        unit_put_record(r, unit_random() % 5, b->data + at, n);
     }
 }
 
@@ -831,6 +836,38 @@ static const unit_seen_t  unit_seen_unknown = {
 };
 
 
+static unit_seen_t
+unit_seen_http(const char *method, ngx_tunnel_host_e kind, const char *host)
+{
+    unit_seen_t  seen;
+
+    seen = unit_seen_unknown;
+    seen.protocol = NGX_TUNNEL_HTTP;
+    seen.method = method;
+    seen.kind = kind;
+    seen.host = host;
+
+    return seen;
+}
+
+
+/* one that is nothing, and one whose name is what it is */
+
+static void
+unit_unknown(const char *name, const void *data, size_t len)
+{
+    unit_decided(name, data, len, UNIT_SOME, &unit_seen_unknown);
+}
+
+
+static void
+unit_decided_text(const void *data, size_t len, size_t enough,
+    const unit_seen_t *seen)
+{
+    unit_decided(unit_text((u_char *) data, len), data, len, enough, seen);
+}
+
+
 static void
 unit_hello_seen(const char *name, unit_buf_t *b, const unit_seen_t *seen)
 {
@@ -1099,8 +1136,7 @@ unit_sniff_near_misses(void)
 
     for (i = 0; i < unit_nelts(cases); i++) {
         sprintf(name, "case %lu", i);
-        unit_decided(name, cases[i].data, cases[i].len, UNIT_SOME,
-                     &unit_seen_unknown);
+        unit_unknown(name, cases[i].data, cases[i].len);
     }
 }
 
@@ -1145,9 +1181,8 @@ unit_sniff_early(void)
     };
 
     for (i = 0; i < unit_nelts(cases); i++) {
-        unit_decided(unit_text((u_char *) cases[i].data, cases[i].len),
-                     cases[i].data, cases[i].len, UNIT_ALL,
-                     &unit_seen_unknown);
+        unit_decided_text(cases[i].data, cases[i].len, UNIT_ALL,
+                          &unit_seen_unknown);
     }
 }
 
@@ -1198,8 +1233,7 @@ unit_sniff_beginnings(void)
 
     /* a request line that is whole, and names nobody */
 
-    seen.protocol = NGX_TUNNEL_HTTP;
-    seen.method = "GET";
+    seen = unit_seen_http("GET", NONE, NULL);
 
     unit_cut("request line", unit_bytes("GET / HTTP/1.1\r\n"), &seen);
     unit_cut("request line, LF", unit_bytes("GET / HTTP/1.0\n"), &seen);
@@ -1224,6 +1258,14 @@ unit_sniff_beginnings(void)
 static const unit_seen_t  unit_seen_usual = {
     NGX_TUNNEL_TLS, NAME, "example.org", NULL, "h2,http/1.1", 0x0304, 0x0303, 0
 };
+
+
+static void
+unit_offers_usual(unit_buf_t *b)
+{
+    unit_alpn(b, unit_bytes("\2h2\x08http/1.1"));
+    unit_versions(b, UNIT_VERSIONS_USUAL);
+}
 
 
 /* one as browsers send it; the extensions begin with number first */
@@ -1430,8 +1472,7 @@ unit_name_is(const char *text, size_t len, ngx_tunnel_host_e kind,
 
     unit_hello_usual(b, &h);
     unit_server_name(b, text, len);
-    unit_alpn(b, unit_bytes("\2h2\x08http/1.1"));
-    unit_versions(b, UNIT_VERSIONS_USUAL);
+    unit_offers_usual(b);
     unit_hello_end(b, &h);
 
     seen = unit_seen_usual;
@@ -1631,14 +1672,12 @@ unit_sniff_name_lists(void)
 
         unit_hello_usual(b, &h);
         unit_extension(b, UNIT_SERVER_NAME, cases[i].data, cases[i].len);
-        unit_alpn(b, unit_bytes("\2h2\x08http/1.1"));
-        unit_versions(b, UNIT_VERSIONS_USUAL);
+        unit_offers_usual(b);
         unit_hello_end(b, &h);
         unit_hello_seen(name, b, &seen);
 
         unit_hello_usual(b, &h);
-        unit_alpn(b, unit_bytes("\2h2\x08http/1.1"));
-        unit_versions(b, UNIT_VERSIONS_USUAL);
+        unit_offers_usual(b);
         unit_extension(b, UNIT_SERVER_NAME, cases[i].data, cases[i].len);
         unit_hello_end(b, &h);
         unit_hello_seen(name, b, &seen);
@@ -2243,8 +2282,7 @@ unit_sniff_records(void)
     unit_hello(b, &h, 0x0303, 0, 1, 1);
     unit_hello_extensions(b, &h);
     unit_server_name(b, unit_bytes("example.org"));
-    unit_alpn(b, unit_bytes("\2h2\x08http/1.1"));
-    unit_versions(b, UNIT_VERSIONS_USUAL);
+    unit_offers_usual(b);
     unit_hello_end(b, &h);
 
     for (size = 1; size <= b->len + 1; size++) {
@@ -2264,12 +2302,8 @@ unit_sniff_records(void)
     for (i = 1; i < b->len; i++) {
         r->len = 0;
 
-        unit_put(r, "\x16\3\1", 3);
-        unit_put_number(r, 2, i);
-        unit_put(r, b->data, i);
-        unit_put(r, "\x16\3\1", 3);
-        unit_put_number(r, 2, b->len - i);
-        unit_put(r, b->data + i, b->len - i);
+        unit_put_record(r, 1, b->data, i);
+        unit_put_record(r, 1, b->data + i, b->len - i);
 
         sprintf(name, "cut behind %lu", i);
         unit_decided(name, r->data, r->len, UNIT_ALL, &unit_seen_usual);
@@ -2280,24 +2314,19 @@ unit_sniff_records(void)
         r->len = size;
 
         unit_put(r, "\x16\3\1\0\0", 5);
-        unit_put(r, "\x16\3\1", 3);
-        unit_put_number(r, 2, b->len - i);
-        unit_put(r, b->data + i, b->len - i);
+        unit_put_record(r, 1, b->data + i, b->len - i);
 
         sprintf(name, "an empty record behind %lu", i);
-        unit_decided(name, r->data, r->len, UNIT_SOME, &unit_seen_unknown);
+        unit_unknown(name, r->data, r->len);
 
         for (n = 0; n < unit_nelts(others); n++) {
             r->len = size;
 
             unit_put(r, others[n], 6 + (n == 1));
-            unit_put(r, "\x16\3\1", 3);
-            unit_put_number(r, 2, b->len - i);
-            unit_put(r, b->data + i, b->len - i);
+            unit_put_record(r, 1, b->data + i, b->len - i);
 
             sprintf(name, "record %lu behind %lu", n, i);
-            unit_decided(name, r->data, r->len, UNIT_SOME,
-                         &unit_seen_unknown);
+            unit_unknown(name, r->data, r->len);
         }
 
         /* a length that is too much */
@@ -2308,7 +2337,7 @@ unit_sniff_records(void)
         unit_put(r, b->data + i, b->len - i);
 
         sprintf(name, "a long record behind %lu", i);
-        unit_decided(name, r->data, r->len, UNIT_SOME, &unit_seen_unknown);
+        unit_unknown(name, r->data, r->len);
     }
 
     /* the version of a record says nothing, but that it is 3 */
@@ -2341,8 +2370,7 @@ unit_sniff_records(void)
         unit_extension_run(b, UNIT_KEY_SHARE, 0x16, 0);
 
         unit_server_name(b, unit_bytes("example.org"));
-        unit_alpn(b, unit_bytes("\2h2\x08http/1.1"));
-        unit_versions(b, UNIT_VERSIONS_USUAL);
+        unit_offers_usual(b);
 
         unit_put_number(b, 2, 21);
         size = n - b->len - 2;
@@ -2359,8 +2387,7 @@ unit_sniff_records(void)
 
         if (n > 16384) {
             unit_records(r, b, n);
-            unit_decided("a record that is too long", r->data, r->len,
-                         UNIT_SOME, &unit_seen_unknown);
+            unit_unknown("a record that is too long", r->data, r->len);
         }
     }
 
@@ -2454,13 +2481,11 @@ unit_sniff_sslv2(void)
 
             b->data[ats[at]]++;
             sprintf(name, "case %lu, byte %lu more", i, ats[at]);
-            unit_decided(name, b->data, b->len, UNIT_SOME,
-                         &unit_seen_unknown);
+            unit_unknown(name, b->data, b->len);
 
             b->data[ats[at]] -= 2;
             sprintf(name, "case %lu, byte %lu less", i, ats[at]);
-            unit_decided(name, b->data, b->len, UNIT_SOME,
-                         &unit_seen_unknown);
+            unit_unknown(name, b->data, b->len);
 
             b->data[ats[at]]++;
         }
@@ -2468,18 +2493,15 @@ unit_sniff_sslv2(void)
         /* another message, another version */
 
         b->data[2] = 4;
-        unit_decided("SERVER-HELLO", b->data, b->len, UNIT_SOME,
-                     &unit_seen_unknown);
+        unit_unknown("SERVER-HELLO", b->data, b->len);
         b->data[2] = 1;
 
         b->data[3] = 4;
-        unit_decided("version 4", b->data, b->len, UNIT_SOME,
-                     &unit_seen_unknown);
+        unit_unknown("version 4", b->data, b->len);
         b->data[3] = cases[i].version >> 8;
 
         b->data[0] &= 0x7f;
-        unit_decided("without its bit", b->data, b->len, UNIT_SOME,
-                     &unit_seen_unknown);
+        unit_unknown("without its bit", b->data, b->len);
     }
 
     unit_buf_free(b);
@@ -2688,10 +2710,7 @@ unit_sniff_http_absolute(void)
           "the request target is malformed" }
     };
 
-    seen = unit_seen_unknown;
-    seen.protocol = NGX_TUNNEL_HTTP;
-    seen.method = "GET";
-
+    seen = unit_seen_http("GET", NONE, NULL);
     cut = seen;
 
     for (i = 0; i < unit_nelts(cases); i++) {
@@ -3000,16 +3019,11 @@ unit_sniff_http(void)
             enough = cases[i].kind == INVALID ? UNIT_SOME : UNIT_ALL;
         }
 
-        seen = unit_seen_unknown;
-        seen.protocol = NGX_TUNNEL_HTTP;
-        seen.method = cases[i].method;
-        seen.kind = cases[i].kind;
-        seen.host = cases[i].host;
+        seen = unit_seen_http(cases[i].method, cases[i].kind, cases[i].host);
 
         len = strlen(cases[i].data);
 
-        unit_decided(unit_text((u_char *) cases[i].data, len), cases[i].data,
-                     len, enough, &seen);
+        unit_decided_text(cases[i].data, len, enough, &seen);
     }
 
     unit_sniff_http_absolute();
@@ -3084,9 +3098,8 @@ unit_sniff_http_lines(void)
     };
 
     for (i = 0; i < unit_nelts(cases); i++) {
-        unit_decided(unit_text((u_char *) cases[i].data, cases[i].len),
-                     cases[i].data, cases[i].len, UNIT_SOME,
-                     &unit_seen_unknown);
+        unit_unknown(unit_text((u_char *) cases[i].data, cases[i].len),
+                     cases[i].data, cases[i].len);
     }
 
     /* every byte in a method, as its first one, and behind another */
@@ -3104,10 +3117,7 @@ unit_sniff_http_lines(void)
             seen = unit_seen_unknown;
 
             if ((i >= 'A' && i <= 'Z') || i == '-' || i == '_') {
-                seen.protocol = NGX_TUNNEL_HTTP;
-                seen.kind = NAME;
-                seen.host = "a";
-                seen.method = method;
+                seen = unit_seen_http(method, NAME, "a");
 
             } else if ((k == 0 && (i == 4 || i == 5)) || (k && i == ' ')) {
 
@@ -3116,8 +3126,8 @@ unit_sniff_http_lines(void)
                 continue;
             }
 
-            unit_decided(unit_text((u_char *) text, len), text, len,
-                         seen.method ? UNIT_ALL : UNIT_SOME, &seen);
+            unit_decided_text(text, len, seen.method ? UNIT_ALL : UNIT_SOME,
+                              &seen);
         }
     }
 
@@ -3131,15 +3141,26 @@ unit_sniff_http_lines(void)
         seen = unit_seen_unknown;
 
         if (i > ' ' && i != 0x7f) {
-            seen.protocol = NGX_TUNNEL_HTTP;
-            seen.kind = NAME;
-            seen.host = "a";
-            seen.method = "GET";
+            seen = unit_seen_http("GET", NAME, "a");
         }
 
-        unit_decided(unit_text((u_char *) text, len), text, len,
-                     i > ' ' && i != 0x7f ? UNIT_ALL : UNIT_SOME, &seen);
+        unit_decided_text(text, len, seen.method ? UNIT_ALL : UNIT_SOME,
+                          &seen);
     }
+}
+
+
+/* a run of one byte, and what is around it */
+
+static void
+unit_put_around(unit_buf_t *b, const char *before, int ch, size_t len,
+    const char *after)
+{
+    b->len = 0;
+
+    unit_put(b, before, strlen(before));
+    unit_put_run(b, ch, len);
+    unit_put(b, after, strlen(after));
 }
 
 
@@ -3154,11 +3175,7 @@ unit_sniff_http_long(void)
 
     b = unit_buf();
 
-    seen = unit_seen_unknown;
-    seen.protocol = NGX_TUNNEL_HTTP;
-    seen.kind = NAME;
-    seen.host = "example.org";
-    seen.method = "GET";
+    seen = unit_seen_http("GET", NAME, "example.org");
 
     /* the host at each end of a long head */
 
@@ -3189,24 +3206,18 @@ unit_sniff_http_long(void)
 
     /* a long target, a long name and a long value */
 
-    b->len = 0;
-    unit_put(b, unit_bytes("GET /"));
-    unit_put_run(b, 'x', 9000);
-    unit_put(b, unit_bytes(" HTTP/1.1\r\nHost: example.org\r\n\r\n"));
+    unit_put_around(b, "GET /", 'x', 9000,
+                    " HTTP/1.1\r\nHost: example.org\r\n\r\n");
     unit_decided("a long target", b->data, b->len, UNIT_ALL, &seen);
 
-    b->len = 0;
-    unit_put(b, unit_bytes("GET / HTTP/1.1\r\nHost: example.org\r\n"));
-    unit_put_run(b, 'x', 3000);
-    unit_put(b, unit_bytes(": "));
+    unit_put_around(b, "GET / HTTP/1.1\r\nHost: example.org\r\n", 'x', 3000,
+                    ": ");
     unit_put_run(b, 'y', 6000);
     unit_put(b, unit_bytes("\r\n\r\n"));
     unit_decided("a long field", b->data, b->len, UNIT_ALL, &seen);
 
-    b->len = 0;
-    unit_put(b, unit_bytes("GET http://example.org/"));
-    unit_put_run(b, '@', 9000);
-    unit_put(b, unit_bytes(" HTTP/1.1\r\n\r\n"));
+    unit_put_around(b, "GET http://example.org/", '@', 9000,
+                    " HTTP/1.1\r\n\r\n");
     unit_decided("a long path", b->data, b->len, UNIT_ALL, &seen);
 
     b->len -= 2;
@@ -3217,39 +3228,27 @@ unit_sniff_http_long(void)
 
     seen.kind = INVALID;
 
-    b->len = 0;
-    unit_put(b, unit_bytes("GET / HTTP/1.1\r\nHost: "));
-    unit_put_run(b, 'x', 9000);
-    unit_put(b, unit_bytes("\r\n\r\n"));
+    unit_put_around(b, "GET / HTTP/1.1\r\nHost: ", 'x', 9000, "\r\n\r\n");
     unit_decided("a long host", b->data, b->len, UNIT_SOME, &seen);
 
-    b->len = 0;
-    unit_put(b, unit_bytes("GET http://"));
-    unit_put_run(b, 'x', 9000);
-    unit_put(b, unit_bytes(" HTTP/1.1\r\nHost: example.org\r\n\r\n"));
+    unit_put_around(b, "GET http://", 'x', 9000,
+                    " HTTP/1.1\r\nHost: example.org\r\n\r\n");
     unit_decided("a long authority", b->data, b->len, UNIT_SOME, &seen);
 
     /* no end */
 
     seen = unit_seen_unknown;
 
-    b->len = 0;
-    unit_put(b, unit_bytes("GET /"));
-    unit_put_run(b, 'x', 20000);
+    unit_put_around(b, "GET /", 'x', 20000, "");
     unit_cut("an endless target", b->data, b->len, &seen);
 
     /* in the name and the value of a field */
 
     for (i = 0; i < 256; i++) {
-        seen.protocol = NGX_TUNNEL_HTTP;
-        seen.kind = NAME;
-        seen.host = "example.org";
-        seen.method = "GET";
+        seen = unit_seen_http("GET", NAME, "example.org");
 
-        b->len = 0;
-        unit_put(b, unit_bytes("GET / HTTP/1.1\r\nHost: example.org\r\nX"));
-        unit_put_number(b, 1, i);
-        unit_put(b, unit_bytes("y: z\r\n\r\n"));
+        unit_put_around(b, "GET / HTTP/1.1\r\nHost: example.org\r\nX", i, 1,
+                        "y: z\r\n\r\n");
 
         if (i != ':' && i != '\n'
             && !(isalnum(i) || (i && strchr("!#$%&'*+-.^_`|~", i))))
@@ -3263,22 +3262,20 @@ unit_sniff_http_long(void)
             seen.kind = INVALID;
         }
 
-        unit_decided(unit_text(b->data, b->len), b->data, b->len,
-                     seen.kind == INVALID ? UNIT_SOME : UNIT_ALL, &seen);
+        unit_decided_text(b->data, b->len,
+                          seen.kind == INVALID ? UNIT_SOME : UNIT_ALL, &seen);
 
         seen.kind = NAME;
 
-        b->len = 0;
-        unit_put(b, unit_bytes("GET / HTTP/1.1\r\nHost: example.org\r\nX: y"));
-        unit_put_number(b, 1, i);
-        unit_put(b, unit_bytes("z\r\n\r\n"));
+        unit_put_around(b, "GET / HTTP/1.1\r\nHost: example.org\r\nX: y", i, 1,
+                        "z\r\n\r\n");
 
         if (i == '\0' || i == '\r' || i == '\n') {
             seen.kind = INVALID;
         }
 
-        unit_decided(unit_text(b->data, b->len), b->data, b->len,
-                     seen.kind == INVALID ? UNIT_SOME : UNIT_ALL, &seen);
+        unit_decided_text(b->data, b->len,
+                          seen.kind == INVALID ? UNIT_SOME : UNIT_ALL, &seen);
     }
 
     unit_buf_free(b);

@@ -63,6 +63,8 @@ package Test::Nginx::Relay;
 #   workers($t)			process ids
 #   new_worker($t, $old)	after a reload, once the old one takes no more
 #				connections
+#   new_workers($t)		reloads, and whether then all workers are new,
+#				and the old ones take no more connections
 #   fd_count($pid)		descriptors it has open
 #   pipe_count($pid)		pipes that are its own
 #   tcp_count($pid)		TCP connections among them, also half open ones
@@ -86,7 +88,7 @@ our @EXPORT = qw/
 	front_conf front_tunnel front_id front_log
 	SESSION session session_log
 	socks_way socks_tunnel socks_good socks_names
-	workers new_worker
+	workers new_worker new_workers
 	fd_count pipe_count tcp_count listen_count rss
 /;
 
@@ -943,6 +945,20 @@ sub new_worker {
 	});
 
 	return $new;
+}
+
+sub new_workers {
+	my ($t) = @_;
+
+	my @old = workers($t);
+	my %old = map { $_ => 1 } @old;
+
+	$t->reload();
+
+	return wait_for(sub {
+		return (grep { !$old{$_} } workers($t))
+			&& !grep { listen_count($_) } @old;
+	});
 }
 
 sub fd_count {

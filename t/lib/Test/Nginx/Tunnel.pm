@@ -84,6 +84,13 @@ package Test::Nginx::Tunnel;
 #   make_cert($t, $name, %opt)	$name.crt and $name.key in the test directory:
 #				ca => name of the issuer, san => [ ],
 #				is_ca => 1, cn, days
+#   conf_from($t, $file, @changes)
+#				nginx.conf as in that file, with these changes:
+#				a regex and what replaces it, for each; every
+#				one has to change something
+#   nginx_check($t, $conf)	what nginx -t says of that, behind the globals:
+#				its exit status, and the messages without their
+#				place
 #   pattern($n, $offset)	n bytes which are told apart by their offset
 #   log_lines($t, $file)	lines, none if there is no file
 #   wait_log($t, $file, $re, $timeout, $count)
@@ -108,7 +115,8 @@ our @EXPORT = qw/
 	start_daemon echo_daemon slow_daemon half_close_daemon
 	fin_first_daemon reset_daemon source_daemon sink_daemon http_daemon
 	full_backlog summary
-	dns_daemon dns_queries make_cert pattern log_lines wait_log wait_for
+	dns_daemon dns_queries make_cert conf_from nginx_check
+	pattern log_lines wait_log wait_for
 /;
 
 ###############################################################################
@@ -1350,6 +1358,50 @@ EOF
 		or die "Can't create certificate for $name\n";
 
 	return ("$file.crt", "$file.key");
+}
+
+###############################################################################
+
+# Configurations
+
+sub conf_from {
+	my ($t, $file, @changes) = @_;
+
+	open my $fh, '<', $file or die "Can't open $file: $!\n";
+	my $conf = do { local $/; <$fh> };
+	close $fh;
+
+	while (my ($from, $to) = splice @changes, 0, 2) {
+		$conf =~ s/$from/$to/g or die "No $from in $file\n";
+	}
+
+	$t->write_file_expand('nginx.conf', $conf);
+}
+
+sub nginx_check {
+	my ($t, $conf) = @_;
+
+	# not the files of the nginx that runs later
+
+	(my $globals = $t->test_globals()) =~ s!/nginx\.pid!/check.pid!;
+	$globals =~ s!/error\.log!/check.log!;
+
+	$t->write_file_expand('check.conf', "$globals\n$conf");
+
+	my $dir = $t->testdir();
+	my $out = `'$Test::Nginx::NGINX' -t -p '$dir' -c '$dir/check.conf' \\
+		-e check.log 2>&1`;
+	my $rc = $? >> 8;
+
+	# a value may have line feeds
+
+	my @lines = grep { !/syntax is ok$|test is successful$| test failed$/ }
+		split /\n(?=nginx: )/, $out;
+	s/\n\z// for @lines;
+	s/^nginx: // for @lines;
+	s! in \S+/check\.conf:\d+$!! for @lines;
+
+	return ($rc, @lines);
 }
 
 ###############################################################################
