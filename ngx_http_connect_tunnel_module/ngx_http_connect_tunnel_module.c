@@ -770,9 +770,9 @@ ngx_http_connect_tunnel_relay(ngx_http_request_t *r)
     }
 #endif
 
-    ngx_http_connect_tunnel_fit(r->pool, sizeof(ngx_tunnel_relay_t));
-
     cln = ngx_http_cleanup_add(r, 0);
+
+    ngx_http_connect_tunnel_fit(r->pool, sizeof(ngx_tunnel_relay_t));
 
     if (cln == NULL
         || ngx_tunnel_session_prepare(s, c, r->header_in) != NGX_OK)

@@ -343,8 +343,9 @@ ngx_stream_tunnel_preread_look(ngx_stream_session_t *s,
 
 /*
  * Without reading, an idle client costs no buffer, and "pass" has something to
- * pass.  Other event methods would tell again and again what is there, and
- * older handlers that never read would lose their answer to a reset.
+ * pass.  Other event methods would tell again and again what is there.  Where
+ * the core itself reads, a handler that does not, such as "return", would lose
+ * its answer to a reset.
  */
 
 static ngx_uint_t

@@ -17,7 +17,7 @@
 #define NGX_TUNNEL_PROXY_LEN  107
 
 
-/* what is dropped behind an alert, at most */
+/* reads of what is dropped behind an alert, at most */
 
 #define NGX_TUNNEL_BEGIN_READS  8
 
@@ -163,7 +163,7 @@ ngx_tunnel_begin_proxy_v1(ngx_tunnel_begin_ends_t *ends, u_char *p)
                           sizeof("PROXY UNKNOWN" CRLF) - 1);
     }
 
-    skip = (ends->family == AF_INET) ? 12 : 0;
+    skip = (ends->family == AF_INET) ? NGX_TUNNEL_IP_LEN - 4 : 0;
 
     p = ngx_cpymem(p, skip ? "PROXY TCP4 " : "PROXY TCP6 ",
                    sizeof("PROXY TCP4 ") - 1);
@@ -192,7 +192,7 @@ ngx_tunnel_begin_proxy_v2(ngx_tunnel_begin_ends_t *ends, u_char *p)
         return ngx_cpymem(p, "\x20\0\0\0", 4);             /* LOCAL */
     }
 
-    skip = (ends->family == AF_INET) ? 12 : 0;
+    skip = (ends->family == AF_INET) ? NGX_TUNNEL_IP_LEN - 4 : 0;
     len = NGX_TUNNEL_IP_LEN - skip;
 
     *p++ = 0x21;                                          /* PROXY */
@@ -212,7 +212,7 @@ ngx_tunnel_begin_proxy_v2(ngx_tunnel_begin_ends_t *ends, u_char *p)
 }
 
 
-/* see ngx_tunnel_relay_t; what is wrong is said in the log */
+/* see ngx_tunnel_relay_check_pt; what is wrong is said in the log */
 
 static ngx_int_t
 ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay, u_char *p, size_t len,
@@ -258,6 +258,11 @@ ngx_tunnel_begin_check(ngx_tunnel_relay_t *relay, u_char *p, size_t len,
         && target
         && !ngx_tunnel_begin_same(&sn, target))
     {
+        if (sn.error) {
+            ngx_log_error(NGX_LOG_INFO, s->log, 0,
+                          "invalid name in ClientHello: %s", sn.error);
+        }
+
         ngx_tunnel_begin_alert(relay);
 
         *reason = NGX_TUNNEL_SNI_MISMATCH;

@@ -30,7 +30,7 @@ typedef enum {
 typedef enum {
     NGX_TUNNEL_TLS_OFF = 0,
     NGX_TUNNEL_TLS_ON,
-    NGX_TUNNEL_TLS_SNI                   /* that names the target's host */
+    NGX_TUNNEL_TLS_SNI                   /* that names the host asked for */
 } ngx_tunnel_require_tls_e;
 
 

@@ -141,6 +141,8 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 
     next = ngx_current_msec + NGX_TUNNEL_NO_TIMEOUT;
 
+    /* a timeout of 0 is over, though not before what is there is looked at */
+
     if (ngx_tunnel_relay_expired(relay, &next) != NGX_TUNNEL_NO_REASON) {
         next = ngx_current_msec;
     }
@@ -617,7 +619,7 @@ ngx_tunnel_relay_expired(ngx_tunnel_relay_t *relay, ngx_msec_t *next)
         return NGX_TUNNEL_MAX_LIFETIME;
     }
 
-    if (relay->begin
+    if (relay->begin && relay->begin->check
         && ngx_tunnel_relay_over(relay->start + policy->preread_timeout, next))
     {
         return NGX_TUNNEL_NOT_TLS;

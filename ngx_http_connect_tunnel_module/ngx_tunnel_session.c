@@ -547,6 +547,10 @@ ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
     s = relay->data;
     asked = s->target ? &s->target->text : &s->asked;
 
+    if (s->requested) {
+        asked = &s->requested->text;
+    }
+
     if (reason == NGX_TUNNEL_NOT_TLS) {
         ngx_log_error(NGX_LOG_ERR, s->log, 0,
                       "tunnel to \"%V\" refused: the client sent no "
@@ -559,8 +563,8 @@ ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 
     } else if (reason == NGX_TUNNEL_SNI_MISMATCH) {
         ngx_log_error(NGX_LOG_ERR, s->log, 0,
-                      "tunnel to \"%V\" refused: the client named no server "
-                      "in its ClientHello", asked);
+                      "tunnel to \"%V\" refused: the client named no valid "
+                      "server in its ClientHello", asked);
     }
 
     s->ended(s);

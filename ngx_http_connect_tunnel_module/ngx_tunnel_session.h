@@ -196,8 +196,8 @@ struct ngx_tunnel_session_s {
     ngx_tunnel_target_t          *target;        /* NULL: that is invalid, or
                                                     no host and port */
 
-    ngx_tunnel_target_t          *requested;     /* by the client, if target is
-                                                    not that */
+    ngx_tunnel_target_t          *requested;     /* by the client, NULL: that
+                                                    is target */
 
     ngx_tunnel_main_t            *main;
     ngx_resolver_t               *resolver;      /* if it has name servers */
@@ -344,7 +344,7 @@ ngx_int_t ngx_tunnel_session_bind(ngx_tunnel_session_t *s, ngx_pool_t *pool,
 
 /*
  * How a tunnel begins: what the relay sends to the target first, and what the
- * client's first bytes have to be, see ngx_tunnel_relay_t; NGX_OK or
+ * client's first bytes have to be, see ngx_tunnel_relay_begin_t; NGX_OK or
  * NGX_ERROR.
  */
 

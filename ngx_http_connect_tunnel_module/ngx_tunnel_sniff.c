@@ -1010,21 +1010,20 @@ ngx_tunnel_sniff_http(ngx_tunnel_sniff_t *sn, u_char *p, size_t len)
 static void
 ngx_tunnel_sniff_uri(ngx_tunnel_sniff_t *sn, u_char *p, size_t len)
 {
-    u_char  *last, *host;
+    u_char  *last, *scheme, *host;
 
     last = p + len;
-
-    host = p;
+    scheme = p;
 
     while (p < last && ((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')
-                        || (p > host && ((*p >= '0' && *p <= '9')
-                                         || *p == '+' || *p == '-'
-                                         || *p == '.'))))
+                        || (p > scheme && ((*p >= '0' && *p <= '9')
+                                           || *p == '+' || *p == '-'
+                                           || *p == '.'))))
     {
         p++;
     }
 
-    if (p == host || last - p < 3
+    if (p == scheme || last - p < 3
         || p[0] != ':' || p[1] != '/' || p[2] != '/')
     {
         ngx_tunnel_sniff_invalid(sn, "the request target is malformed");
@@ -1078,7 +1077,7 @@ ngx_tunnel_sniff_authority(ngx_tunnel_sniff_t *sn, u_char *p, size_t len)
  * The fields up to the empty line, of which one may be Host; see RFC 9112 3.2
  * for two of them, and 5 for what a server may take otherwise than another.
  * Not all servers prefer the host of an absolute target, so it is to be the
- * same (RFC 9112 3.2.2).
+ * same (RFC 9112 3.2.2), unless it is empty.
  */
 
 static ngx_int_t
@@ -1130,11 +1129,14 @@ ngx_tunnel_sniff_head(ngx_tunnel_sniff_t *sn, u_char *p, u_char *last)
     }
 
     len = sn->host.len;
-    ngx_memcpy(absolute, sn->name.buf, len);
+
+    if (len) {
+        ngx_memcpy(absolute, sn->host.data, len);
+    }
 
     ngx_tunnel_sniff_authority(sn, host.data, host.len);
 
-    if (len
+    if (len && sn->kind != NGX_TUNNEL_HOST_INVALID
         && (len != sn->host.len || ngx_memcmp(absolute, sn->host.data, len)))
     {
         ngx_tunnel_sniff_invalid(sn, "Host is not that of the request target");

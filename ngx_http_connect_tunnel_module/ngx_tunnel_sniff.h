@@ -53,7 +53,7 @@ typedef struct {
 
     /*
      * TLS: server_name; HTTP: the host of the request target or, if it has
-     * none, of the field Host; both have to be the same if there are both.
+     * none, of the field Host; if there are both, they have to be the same.
      * In canonical form, see ngx_tunnel_target_t, and without a port; it
      * points into name, and is empty unless kind is HOST_NAME or
      * HOST_ADDRESS.
