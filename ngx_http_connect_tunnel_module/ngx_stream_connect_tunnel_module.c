@@ -564,24 +564,22 @@ ngx_stream_connect_tunnel_drain(ngx_event_t *rev)
     c = rev->data;
     s = c->data;
 
-    n = 1;
+    if (!c->close && !rev->timedout) {
 
-    for (i = 0; n > 0 && i < NGX_STREAM_LINGER_READS; i++) {
+        n = 1;
 
-        if (c->close || rev->timedout) {
-            break;
+        for (i = 0; n > 0 && i < NGX_STREAM_LINGER_READS; i++) {
+            n = c->recv(c, buf, NGX_STREAM_LINGER_BUFFER);
         }
 
-        n = c->recv(c, buf, NGX_STREAM_LINGER_BUFFER);
-    }
+        if (n > 0) {
+            ngx_post_event(rev, &ngx_posted_next_events);
+            return;
+        }
 
-    if (n == NGX_AGAIN && ngx_handle_read_event(rev, 0) == NGX_OK) {
-        return;
-    }
-
-    if (n > 0 && i == NGX_STREAM_LINGER_READS) {
-        ngx_post_event(rev, &ngx_posted_next_events);
-        return;
+        if (n == NGX_AGAIN && ngx_handle_read_event(rev, 0) == NGX_OK) {
+            return;
+        }
     }
 
     ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);

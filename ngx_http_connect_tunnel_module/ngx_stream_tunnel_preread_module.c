@@ -333,8 +333,15 @@ ngx_stream_tunnel_preread_look(ngx_stream_session_t *s,
         rc = ngx_stream_tunnel_preread_decide(s, ctx, &data, last);
     }
 
-    if (rc == NGX_AGAIN && ngx_handle_read_event(c->read, 0) != NGX_OK) {
-        return NGX_ERROR;
+    if (rc == NGX_AGAIN) {
+
+        /* what is there is all seen, and an event tells of more */
+
+        c->read->ready = 0;
+
+        if (ngx_handle_read_event(c->read, 0) != NGX_OK) {
+            return NGX_ERROR;
+        }
     }
 
     return rc;
@@ -429,9 +436,10 @@ ngx_stream_tunnel_preread_peek(ngx_stream_session_t *s, ngx_str_t *data,
         *last = 1;
     }
 
-    /* it is all seen, and an event tells of more */
+    /* it is still there for whoever is next */
 
-    rev->ready = 0;
+    rev->ready = 1;
+    rev->available = -1;
 
     return NGX_OK;
 }
@@ -496,7 +504,6 @@ ngx_stream_tunnel_preread_decide(ngx_stream_session_t *s,
 {
     ngx_int_t                              rc;
     ngx_uint_t                             i, n;
-    ngx_event_t                           *rev;
     ngx_tunnel_sniff_t                     sn;
     ngx_stream_tunnel_protocol_t          *protocol;
     ngx_stream_tunnel_preread_srv_conf_t  *pscf;
@@ -532,16 +539,6 @@ ngx_stream_tunnel_preread_decide(ngx_stream_session_t *s,
         if (rc == NGX_OK) {
             rc = ngx_stream_tunnel_preread_set(s, ctx, &sn);
         }
-    }
-
-    rev = s->connection->read;
-
-    if (rc == NGX_OK && data->len) {
-
-        /* there is something to read for whoever is next */
-
-        rev->ready = 1;
-        rev->available = -1;
     }
 
     return rc;
