@@ -202,7 +202,7 @@ close $s;
 close $peer;
 wait_for(sub { tcp_count($pid) == 0 });
 
-my $fds = descriptors($pid);
+my $fds = fd_count($pid);
 
 # those that take their time
 
@@ -272,8 +272,8 @@ tls_tests($pid);
 # nothing is left
 
 ok(wait_for(sub { tcp_count($pid) == 0 }), 'no connection left open');
-ok(wait_for(sub { descriptors($pid) == $fds }), 'no descriptor left open')
-	or diag(descriptors($pid) . " $fds");
+ok(wait_for(sub { fd_count($pid) == $fds }), 'no descriptor left open')
+	or diag(fd_count($pid) . " $fds");
 is((workers($t))[0], $pid, 'worker is the same');
 
 # the default
@@ -741,14 +741,6 @@ sub listens {
 	my ($pid, $listener) = @_;
 
 	return scalar grep { $_ eq $listener } listeners($pid);
-}
-
-# But for spare pipes.
-
-sub descriptors {
-	my ($pid) = @_;
-
-	return fd_count($pid) - 2 * pipe_count($pid);
 }
 
 # Both ways.

@@ -961,12 +961,15 @@ sub new_workers {
 	});
 }
 
+# Descriptors; pipes are counted apart, for a worker keeps some of them for the
+# next tunnel, as many as were in use at once.
+
 sub fd_count {
 	my ($pid) = @_;
 
 	opendir my $dir, "/proc/$pid/fd" or return undef;
 
-	return scalar grep { /^\d+\z/ } readdir $dir;
+	return (grep { /^\d+\z/ } readdir $dir) - 2 * pipe_count($pid);
 }
 
 # Both ends of a pipe are in one process; its output may go to another one.
