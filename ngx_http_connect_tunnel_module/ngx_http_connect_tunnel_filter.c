@@ -201,13 +201,14 @@ ngx_http_connect_tunnel_header_filter(ngx_http_request_t *r)
     /*
      * RFC 9110 9.3.6: no Content-Length or Transfer-Encoding.  The length is
      * not known, so to an HTTP/1.0 client the chunked filter adds nothing.
-     * And there is no body that filters might change.
+     * And there is no body that filters might change; of a stream that would
+     * be the end.
      */
 
     version = r->http_version;
 
     r->http_version = NGX_HTTP_VERSION_10;
-    r->header_only = 1;
+    r->header_only = (r->stream == NULL);
 
     rc = ngx_http_next_header_filter(r);
 
@@ -246,7 +247,8 @@ ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
 
     /*
      * What comes behind a refused CONNECT was meant for the target, so the
-     * connection is kept only for another try with credentials.
+     * connection is kept only for another try with credentials.  A stream is
+     * over with its response.
      */
 
     if (r->headers_out.status != 407
@@ -254,7 +256,7 @@ ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
     {
         r->keepalive = 0;
 
-    } else {
+    } else if (r->stream == NULL) {
         ngx_http_connect_tunnel_intake_refused(c);
     }
 

@@ -12,11 +12,16 @@
  * The reading is done by a shim in the connection's recv.  It is put there
  * when a connection is accepted, or, where there is TLS, when the handshake
  * is over.
+ *
+ * A connection of HTTP/2 has another shim, which makes "TUNNEL /" of its
+ * CONNECTs, too, see ngx_http_connect_tunnel_v2.c; all else is the same.
  */
 
 
 #include "ngx_http_connect_tunnel_intake.h"
 
+
+/* of "CONNECT ", and of what an HTTP/2 preface begins with */
 
 #define NGX_HTTP_INTAKE_LEN  (sizeof("CONNECT ") - 1)
 
@@ -57,6 +62,11 @@ typedef struct {
     ngx_http_addr_conf_t            *saved_addr_conf;
     ngx_str_t                       *saved_servername;
 
+#if (NGX_HTTP_TUNNEL_V2)
+    ngx_http_tunnel_v2_t            *v2;           /* NULL: not HTTP/2 */
+#endif
+
+    unsigned                         preface:1;    /* of HTTP/2 may come */
     unsigned                         connect:1;    /* parsed, not restored */
     unsigned                         ready:1;      /* held bytes are final */
     unsigned                         more:1;       /* behind the rest */
@@ -96,7 +106,19 @@ static ngx_int_t ngx_http_intake_match(ngx_http_intake_t *in, u_char *p,
 static size_t ngx_http_intake_skip(ngx_http_intake_t *in, u_char *p,
     u_char *last);
 static void ngx_http_intake_rewrite(ngx_http_intake_t *in, u_char *p);
+static void ngx_http_intake_parse(ngx_http_intake_t *in);
 
+#if (NGX_HTTP_TUNNEL_V2)
+static ngx_int_t ngx_http_intake_v2(ngx_http_intake_t *in);
+static ssize_t ngx_http_intake_v2_begin(ngx_http_intake_t *in, u_char *buf,
+    size_t size, u_char *p, size_t have, size_t skip);
+static ssize_t ngx_http_intake_v2_recv(ngx_connection_t *c, u_char *buf,
+    size_t size);
+#endif
+
+static ngx_http_intake_t *ngx_http_intake_find(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_intake_is_connect(ngx_http_intake_t *in,
+    ngx_http_request_t *r);
 static ngx_int_t ngx_http_intake_post_read_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_intake_log_handler(ngx_http_request_t *r);
 static void ngx_http_intake_restore(ngx_http_intake_t *in,
@@ -111,6 +133,9 @@ static u_char *ngx_http_intake_log_error(ngx_log_t *log, u_char *buf,
 
 static u_char  ngx_http_intake_connect[] = "CONNECT ";
 static u_char  ngx_http_intake_tunnel[] = "TUNNEL /";
+#if (NGX_HTTP_TUNNEL_V2)
+static u_char  ngx_http_intake_preface[] = "PRI * HT";
+#endif
 
 
 ngx_int_t
@@ -253,6 +278,12 @@ ngx_http_intake_cleanup(void *data)
     }
 #endif
 
+#if (NGX_HTTP_TUNNEL_V2)
+    if (in->v2) {
+        ngx_http_connect_tunnel_v2_free(in->v2);
+    }
+#endif
+
     ngx_free(in);
 }
 
@@ -279,6 +310,14 @@ ngx_http_intake_attach(ngx_http_intake_t *in)
     in->recv = in->connection->recv;
     in->connection->recv = ngx_http_intake_recv;
     in->state = ngx_http_intake_first;
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+    /* with TLS, it is negotiated */
+
+    in->preface = (in->connection->ssl == NULL)
+                  && ngx_http_connect_tunnel_v2_enabled(in->hc);
+#endif
 }
 
 
@@ -386,7 +425,7 @@ ngx_http_intake_ssl_done(ngx_connection_t *c)
     in = ngx_http_intake_get(c);
 
     if (c->ssl->handshaked
-        && c->recv != ngx_http_intake_recv
+        && in->recv == NULL
         && ngx_http_connect_tunnel_enabled(in->hc->conf_ctx))
     {
         len = 0;
@@ -397,6 +436,12 @@ ngx_http_intake_ssl_done(ngx_connection_t *c)
 
         if (len != 2 || ngx_memcmp(data, "h2", 2) != 0) {
             ngx_http_intake_attach(in);
+
+#if (NGX_HTTP_TUNNEL_V2)
+        } else if (ngx_http_intake_v2(in) != NGX_OK) {
+            ngx_http_close_connection(c);
+            return;
+#endif
         }
     }
 
@@ -513,6 +558,14 @@ ngx_http_intake_begin(ngx_http_intake_t *in, u_char *buf, size_t size)
                       "client sent data after a refused CONNECT");
         return NGX_ERROR;
     }
+
+#if (NGX_HTTP_TUNNEL_V2)
+    if (rc == NGX_DONE) {
+        return ngx_http_intake_v2_begin(in, buf, size, p, have, skip);
+    }
+#endif
+
+    in->preface = 0;
 
     if (rc == NGX_OK && defer && p == buf) {
         return ngx_http_intake_defer(in, buf, have, size);
@@ -705,8 +758,8 @@ ngx_http_intake_deliver(ngx_http_intake_t *in, u_char *buf, size_t size)
 
 /*
  * Looks at what may be the start of a request.  NGX_OK: a CONNECT to rewrite,
- * NGX_AGAIN: too few bytes to tell, NGX_DECLINED: something else, NGX_ERROR:
- * something else where only a CONNECT may be.
+ * NGX_AGAIN: too few bytes to tell, NGX_DECLINED: something else, NGX_DONE:
+ * HTTP/2, NGX_ERROR: something else where only a CONNECT may be.
  */
 
 static ngx_int_t
@@ -715,6 +768,14 @@ ngx_http_intake_match(ngx_http_intake_t *in, u_char *p, u_char *last)
     size_t  len;
 
     len = ngx_min((size_t) (last - p), NGX_HTTP_INTAKE_LEN);
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+    if (in->preface && ngx_memcmp(p, ngx_http_intake_preface, len) == 0) {
+        return (len < NGX_HTTP_INTAKE_LEN) ? NGX_AGAIN : NGX_DONE;
+    }
+
+#endif
 
     if (ngx_memcmp(p, ngx_http_intake_connect, len) != 0) {
         return in->refused ? NGX_ERROR : NGX_DECLINED;
@@ -772,20 +833,27 @@ ngx_http_intake_skip(ngx_http_intake_t *in, u_char *p, u_char *last)
 }
 
 
-/*
- * The parser is to see a path, and no server that the target or the Host
- * header happens to name.
- */
+/* the parser is to see a path */
 
 static void
 ngx_http_intake_rewrite(ngx_http_intake_t *in, u_char *p)
 {
-    ngx_http_connection_t  *hc;
-
     ngx_memcpy(p, ngx_http_intake_tunnel, NGX_HTTP_INTAKE_LEN);
 
-    in->connect = 1;
     in->refused = 0;
+
+    ngx_http_intake_parse(in);
+}
+
+
+/* and no server that the target or the Host header happens to name */
+
+static void
+ngx_http_intake_parse(ngx_http_intake_t *in)
+{
+    ngx_http_connection_t  *hc;
+
+    in->connect = 1;
 
     hc = in->hc;
 
@@ -803,19 +871,134 @@ ngx_http_intake_rewrite(ngx_http_intake_t *in, u_char *p)
 }
 
 
+#if (NGX_HTTP_TUNNEL_V2)
+
+static ngx_int_t
+ngx_http_intake_v2(ngx_http_intake_t *in)
+{
+    ngx_connection_t  *c;
+
+    c = in->connection;
+
+    if (in->recv == NULL) {
+        in->recv = c->recv;
+    }
+
+    in->v2 = ngx_http_connect_tunnel_v2_create(c, in->hc, in->recv);
+    if (in->v2 == NULL) {
+        return NGX_ERROR;
+    }
+
+    c->recv = ngx_http_intake_v2_recv;
+
+    return NGX_OK;
+}
+
+
+/* the preface was read, behind so many bytes of a PROXY protocol header */
+
+static ssize_t
+ngx_http_intake_v2_begin(ngx_http_intake_t *in, u_char *buf, size_t size,
+    u_char *p, size_t have, size_t skip)
+{
+    in->preface = 0;
+    in->nheld = 0;
+
+    if (ngx_http_intake_v2(in) != NGX_OK
+        || ngx_http_connect_tunnel_v2_unread(in->v2, p, have, skip) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_intake_v2_recv(in->connection, buf, size);
+}
+
+
+/* when nginx reads again, it is done with what it has read */
+
+static ssize_t
+ngx_http_intake_v2_recv(ngx_connection_t *c, u_char *buf, size_t size)
+{
+    ssize_t             n;
+    ngx_http_intake_t  *in;
+
+    in = ngx_http_intake_get(c);
+
+    if (in->connect) {
+        ngx_http_intake_restore_server(in);
+    }
+
+    n = ngx_http_connect_tunnel_v2_recv(in->v2, buf, size);
+
+    if (in->v2->connect) {
+        ngx_http_intake_parse(in);
+
+        if (in->v2->hpack.what) {
+
+            /* what the parser says of it is about a request that it is not */
+
+            ngx_log_error(NGX_LOG_INFO, c->log, 0, "client sent CONNECT with %s",
+                          in->v2->hpack.what);
+        }
+    }
+
+    return n;
+}
+
+#endif
+
+
+/* returns NULL for a request that none of this is about */
+
+static ngx_http_intake_t *
+ngx_http_intake_find(ngx_http_request_t *r)
+{
+    if (r != r->main) {
+        return NULL;
+    }
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+    if (r->stream) {
+        return ngx_http_intake_get(r->stream->connection->connection);
+    }
+
+#endif
+
+    return r->stream ? NULL : ngx_http_intake_get(r->connection);
+}
+
+
+/* whether it is this request that is parsed as something else */
+
+static ngx_uint_t
+ngx_http_intake_is_connect(ngx_http_intake_t *in, ngx_http_request_t *r)
+{
+    if (in == NULL || !in->connect) {
+        return 0;
+    }
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+    if (r->stream) {
+        return r->stream->node->id == in->v2->hpack.sid;
+    }
+
+#endif
+
+    return 1;
+}
+
+
 static ngx_int_t
 ngx_http_intake_post_read_handler(ngx_http_request_t *r)
 {
     ngx_str_t           authority;
     ngx_http_intake_t  *in;
 
-    if (r != r->main || r->stream) {
-        return NGX_DECLINED;
-    }
+    in = ngx_http_intake_find(r);
 
-    in = ngx_http_intake_get(r->connection);
-
-    if (in == NULL || !in->connect) {
+    if (!ngx_http_intake_is_connect(in, r)) {
         return NGX_DECLINED;
     }
 
@@ -828,7 +1011,6 @@ ngx_http_intake_post_read_handler(ngx_http_request_t *r)
     {
         /* it is another request that was read */
 
-        in->connect = 0;
         ngx_http_intake_restore_server(in);
 
         return NGX_DECLINED;
@@ -840,6 +1022,10 @@ ngx_http_intake_post_read_handler(ngx_http_request_t *r)
     authority.len = r->unparsed_uri.len - 1;
 
     ngx_http_intake_restore(in, r);
+
+    /* that of a stream may be older than its method */
+
+    r->connection->log->handler = ngx_http_intake_log_error;
 
     if (ngx_http_connect_tunnel_accept(r, &authority) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -856,11 +1042,11 @@ ngx_http_intake_log_handler(ngx_http_request_t *r)
 {
     ngx_http_intake_t  *in;
 
-    if (r != r->main || r->stream) {
+    if (r != r->main) {
         return NGX_OK;
     }
 
-    in = ngx_http_intake_get(r->connection);
+    in = ngx_http_intake_find(r);
 
     if (in == NULL) {
 
@@ -876,7 +1062,7 @@ ngx_http_intake_log_handler(ngx_http_request_t *r)
         return NGX_OK;
     }
 
-    if (in->connect) {
+    if (ngx_http_intake_is_connect(in, r)) {
 
         /* failed before the first phase */
 
@@ -884,6 +1070,10 @@ ngx_http_intake_log_handler(ngx_http_request_t *r)
     }
 
     ngx_http_connect_tunnel_forget(r);
+
+    if (r->stream) {
+        return NGX_OK;
+    }
 
     r->connection->log->handler = in->log_handler;
 
@@ -902,13 +1092,9 @@ ngx_http_connect_tunnel_intake_restore(ngx_http_request_t *r)
 {
     ngx_http_intake_t  *in;
 
-    if (r != r->main || r->stream) {
-        return 0;
-    }
+    in = ngx_http_intake_find(r);
 
-    in = ngx_http_intake_get(r->connection);
-
-    if (in == NULL || !in->connect) {
+    if (!ngx_http_intake_is_connect(in, r)) {
         return 0;
     }
 
@@ -921,26 +1107,24 @@ ngx_http_connect_tunnel_intake_restore(ngx_http_request_t *r)
 static void
 ngx_http_intake_restore(ngx_http_intake_t *in, ngx_http_request_t *r)
 {
-    in->connect = 0;
-
     ngx_http_intake_restore_line(r);
     ngx_http_intake_restore_request(r);
     ngx_http_intake_restore_server(in);
 }
 
 
-/* the parser is past these bytes when there is a path */
+/* the parser is past these bytes when there is a path, or a whole line */
 
 static void
 ngx_http_intake_restore_line(ngx_http_request_t *r)
 {
-    if (r->uri_start
-        && ngx_memcmp(r->request_start, ngx_http_intake_tunnel,
-                      NGX_HTTP_INTAKE_LEN)
-           == 0)
-    {
-        ngx_memcpy(r->request_start, ngx_http_intake_connect,
-                   NGX_HTTP_INTAKE_LEN);
+    u_char  *p;
+
+    p = r->stream ? r->request_line.data
+                  : (r->uri_start ? r->request_start : NULL);
+
+    if (p && ngx_memcmp(p, ngx_http_intake_tunnel, NGX_HTTP_INTAKE_LEN) == 0) {
+        ngx_memcpy(p, ngx_http_intake_connect, NGX_HTTP_INTAKE_LEN);
     }
 }
 
@@ -975,12 +1159,24 @@ ngx_http_intake_restore_server(ngx_http_intake_t *in)
 {
     ngx_http_connection_t  *hc;
 
+    in->connect = 0;
+
     hc = in->hc;
 
     hc->addr_conf = in->saved_addr_conf;
 
 #if (NGX_HTTP_SSL && defined SSL_CTRL_SET_TLSEXT_HOSTNAME)
     hc->ssl_servername = in->saved_servername;
+#endif
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+    /* of the connection; the request has one of its own */
+
+    if (in->v2) {
+        in->connection->log->handler = in->log_handler;
+    }
+
 #endif
 }
 
@@ -1029,6 +1225,17 @@ ngx_http_intake_rearm(ngx_http_intake_t *in, ngx_buf_t *b)
         ngx_http_intake_rewrite(in, b->pos + skip);
     }
 }
+
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+ngx_http_tunnel_v2_t *
+ngx_http_connect_tunnel_intake_v2(ngx_http_request_t *r)
+{
+    return ngx_http_intake_find(r)->v2;
+}
+
+#endif
 
 
 void

@@ -9,6 +9,7 @@
 
 
 #include "ngx_http_connect_tunnel_module.h"
+#include "ngx_http_connect_tunnel_v2.h"
 
 
 #pragma GCC visibility push(hidden)
@@ -28,6 +29,15 @@ void ngx_http_connect_tunnel_intake_listen(ngx_cycle_t *cycle);
  */
 
 ngx_uint_t ngx_http_connect_tunnel_intake_restore(ngx_http_request_t *r);
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+/* that of the connection of a CONNECT that came over HTTP/2 */
+
+ngx_http_tunnel_v2_t *ngx_http_connect_tunnel_intake_v2(
+    ngx_http_request_t *r);
+
+#endif
 
 /* the connection is no longer read as HTTP */
 

@@ -55,6 +55,7 @@ static ngx_int_t ngx_http_connect_tunnel_init_module(ngx_cycle_t *cycle);
 static ngx_conf_enum_t  ngx_http_connect_tunnel_versions[] = {
     { ngx_string("1.0"), NGX_HTTP_VERSION_10 },
     { ngx_string("1.1"), NGX_HTTP_VERSION_11 },
+    { ngx_string("2.0"), NGX_HTTP_VERSION_20 },
     { ngx_null_string, 0 }
 };
 
@@ -240,7 +241,11 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
     r->headers_in.server = s->target->host;
     ngx_http_connect_tunnel_set_port(r, s->target->port);
 
-    if (r->headers_in.content_length_n > 0 || r->headers_in.chunked) {
+    /* nginx takes any stream that goes on for one with a chunked body */
+
+    if (r->headers_in.content_length_n > 0
+        || (r->headers_in.chunked && r->stream == NULL))
+    {
         ngx_str_set(&s->what, "a body is not allowed");
         ctx->refuse = NGX_TUNNEL_BAD_REQUEST;
     }
@@ -630,7 +635,12 @@ ngx_http_connect_tunnel_check_client(ngx_http_request_t *r)
     ngx_int_t                       rc;
     ngx_http_connect_tunnel_ctx_t  *ctx;
 
-    rc = ngx_tunnel_socket_check(r->connection);
+    if (r->stream) {
+        rc = r->connection->error ? NGX_DECLINED : NGX_OK;
+
+    } else {
+        rc = ngx_tunnel_socket_check(r->connection);
+    }
 
     if (rc == NGX_OK) {
         return;
@@ -761,14 +771,17 @@ ngx_http_connect_tunnel_relay(ngx_http_request_t *r)
     ctx = ngx_http_connect_tunnel_get_ctx(r);
     s = &ctx->session;
 
-    ngx_http_connect_tunnel_compact(r);
-    ngx_str_null(&s->asked);
+    if (r->stream == NULL) {
+        ngx_http_connect_tunnel_compact(r);
 
 #if (NGX_HTTP_SSL)
-    if (c->ssl) {
-        ngx_ssl_free_buffer(c);
-    }
+        if (c->ssl) {
+            ngx_ssl_free_buffer(c);
+        }
 #endif
+    }
+
+    ngx_str_null(&s->asked);
 
     cln = ngx_http_cleanup_add(r, 0);
 
@@ -780,6 +793,19 @@ ngx_http_connect_tunnel_relay(ngx_http_request_t *r)
         ngx_http_finalize_request(r, NGX_ERROR);
         return;
     }
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+    if (r->stream
+        && ngx_http_connect_tunnel_v2_end(r, ctx,
+                                          ngx_http_connect_tunnel_intake_v2(r))
+           != NGX_OK)
+    {
+        ngx_http_finalize_request(r, NGX_ERROR);
+        return;
+    }
+
+#endif
 
     cln->handler = ngx_http_connect_tunnel_cleanup;
     cln->data = ctx;
@@ -794,7 +820,9 @@ ngx_http_connect_tunnel_relay(ngx_http_request_t *r)
 
     c->write->delayed = 0;
 
-    ngx_http_connect_tunnel_intake_detach(c);
+    if (r->stream == NULL) {
+        ngx_http_connect_tunnel_intake_detach(c);
+    }
 
     r->read_event_handler = ngx_http_connect_tunnel_process;
     r->write_event_handler = ngx_http_connect_tunnel_process;
@@ -809,6 +837,18 @@ ngx_http_connect_tunnel_process(ngx_http_request_t *r)
     ngx_http_connect_tunnel_ctx_t  *ctx;
 
     ctx = ngx_http_connect_tunnel_get_ctx(r);
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+    if (ctx->stream && !ngx_http_connect_tunnel_v2_event(ctx->stream)) {
+
+        /* nginx closes the connection */
+
+        ngx_http_finalize_request(r, NGX_ERROR);
+        return;
+    }
+
+#endif
 
     ngx_tunnel_relay_process(ctx->session.relay);
 }
@@ -833,7 +873,7 @@ ngx_http_connect_tunnel_ended(ngx_tunnel_session_t *s)
 
     case NGX_TUNNEL_IDLE_TIMEOUT:
     case NGX_TUNNEL_SEND_TIMEOUT:
-        c->timedout = 1;
+        c->timedout = (r->stream == NULL);
         break;
 
     default:

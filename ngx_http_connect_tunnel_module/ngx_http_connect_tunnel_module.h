@@ -16,6 +16,17 @@
 #include "ngx_tunnel_session.h"
 
 
+/* nginx has HTTP/2, and this module libnghttp2 */
+
+#if (NGX_HTTP_V2 && NGX_TUNNEL_NGHTTP2)
+
+#include <ngx_http_v2_module.h>
+
+#define NGX_HTTP_TUNNEL_V2  1
+
+#endif
+
+
 #pragma GCC visibility push(hidden)
 
 
@@ -59,6 +70,10 @@ typedef struct {
     ngx_tunnel_target_t          *target;    /* that was asked for; NULL: the
                                                 authority is invalid */
     ngx_tunnel_session_t          session;
+
+#if (NGX_HTTP_TUNNEL_V2)
+    struct ngx_http_tunnel_stream_s  *stream;  /* of a tunnel over HTTP/2 */
+#endif
 
     ngx_tunnel_result_e           refuse;    /* for the end of POST_READ */
 

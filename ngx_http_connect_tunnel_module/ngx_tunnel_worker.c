@@ -72,7 +72,7 @@ ngx_tunnel_worker_cleanup(void *data)
     }
 
     if (w->scratch) {
-        ngx_free(w->scratch);
+        ngx_free((ngx_tunnel_buf_t *) w->scratch - 1);
         w->scratch = NULL;
     }
 }
@@ -81,11 +81,35 @@ ngx_tunnel_worker_cleanup(void *data)
 ngx_int_t
 ngx_tunnel_worker_scratch(ngx_tunnel_worker_t *w, ngx_log_t *log)
 {
+    ngx_tunnel_buf_t  *buf;
+
     if (w->scratch == NULL) {
-        w->scratch = ngx_alloc(w->size, log);
+        buf = ngx_tunnel_worker_get_buf(w, w->size, log);
+        if (buf == NULL) {
+            return NGX_ERROR;
+        }
+
+        w->scratch = (u_char *) (buf + 1);
     }
 
-    return w->scratch ? NGX_OK : NGX_ERROR;
+    return NGX_OK;
+}
+
+
+ngx_tunnel_buf_t *
+ngx_tunnel_worker_take_scratch(ngx_tunnel_worker_t *w, ngx_log_t *log)
+{
+    u_char  *scratch;
+
+    scratch = w->scratch;
+    w->scratch = NULL;
+
+    if (ngx_tunnel_worker_scratch(w, log) != NGX_OK) {
+        w->scratch = scratch;
+        return NULL;
+    }
+
+    return (ngx_tunnel_buf_t *) scratch - 1;
 }
 
 

@@ -1,0 +1,625 @@
+
+/*
+ * Header blocks of HTTP/2: from HPACK (RFC 7541) to literals.
+ */
+
+
+#include "ngx_http_connect_tunnel_hpack.h"
+
+
+/* in front of the fields: a frame's header, and a priority */
+
+#define NGX_HTTP_HPACK_ROOM      (NGX_HTTP_HPACK_FRAME + 5)
+
+/* memory that a block has at first */
+
+#define NGX_HTTP_HPACK_SIZE      1024
+
+/* a prefix of 7 bits is followed by so many bytes at most, for 65536 */
+
+#define NGX_HTTP_HPACK_INT       4
+
+#define NGX_HTTP_HPACK_MAX       ((1 << 24) - 1)   /* of a frame */
+
+
+static ngx_int_t ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p,
+    u_char *last);
+static ngx_int_t ngx_http_hpack_first(ngx_http_hpack_t *h, size_t len);
+static ngx_int_t ngx_http_hpack_fragment(ngx_http_hpack_t *h, u_char **p,
+    u_char *last);
+static ngx_int_t ngx_http_hpack_field(ngx_http_hpack_t *h, nghttp2_nv *nv);
+static ngx_int_t ngx_http_hpack_complete(ngx_http_hpack_t *h);
+static ngx_int_t ngx_http_hpack_connect(ngx_http_hpack_t *h);
+static ngx_int_t ngx_http_hpack_room(ngx_http_hpack_t *h, size_t size);
+static u_char *ngx_http_hpack_string(u_char *p, u_char *data, size_t len);
+static u_char *ngx_http_hpack_int(u_char *p, size_t n);
+static u_char *ngx_http_hpack_frame(ngx_http_hpack_t *h, u_char *p,
+    size_t len, u_char flags);
+static ngx_int_t ngx_http_hpack_fail(ngx_http_hpack_t *h, ssize_t err);
+static ngx_int_t ngx_http_hpack_too_large(ngx_http_hpack_t *h);
+static ngx_int_t ngx_http_hpack_error(ngx_http_hpack_t *h, u_char *bytes,
+    size_t len);
+static ngx_int_t ngx_http_hpack_raw(ngx_http_hpack_t *h);
+
+
+#define ngx_http_hpack_is(p, len, s)                                          \
+    ((len) == sizeof(s) - 1 && ngx_memcmp(p, s, sizeof(s) - 1) == 0)
+
+
+/* to a parser without fields in its table this changes nothing */
+
+static u_char  ngx_http_hpack_nothing[] = { 0x20 };
+
+/* an index of 0, and a name of 2 megabytes */
+
+static u_char  ngx_http_hpack_bad[] = { 0x80 };
+static u_char  ngx_http_hpack_large[] = { 0x00, 0x7f, 0xff, 0xff, 0x7f };
+
+
+ngx_int_t
+ngx_http_hpack_init(ngx_http_hpack_t *h)
+{
+    /* the table may have 4096 bytes, which is what a client takes for given */
+
+    return nghttp2_hd_inflate_new(&h->inflater) ? NGX_ERROR : NGX_OK;
+}
+
+
+void
+ngx_http_hpack_free(ngx_http_hpack_t *h)
+{
+    if (h->inflater) {
+        nghttp2_hd_inflate_del(h->inflater);
+        h->inflater = NULL;
+    }
+
+    if (h->start) {
+        ngx_free(h->start);
+        h->start = NULL;
+    }
+}
+
+
+ngx_int_t
+ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last)
+{
+    size_t     n;
+    ngx_int_t  rc;
+
+    if (!h->reading) {
+        h->reading = 1;
+        h->connect = 0;
+        h->first = 0;
+        h->started = 0;
+        h->ended = 0;
+        h->regular = 0;
+        h->others = 0;
+        h->authorities = 0;
+        h->what = NULL;
+        h->nhead = 0;
+        h->rest = 0;
+        h->padding = 0;
+        h->left = h->limit;
+        h->budget = 2 * h->limit + 16384;
+    }
+
+    for ( ;; ) {
+
+        if (h->rest) {
+            rc = ngx_http_hpack_fragment(h, p, last);
+
+            if (rc != NGX_DONE) {
+                return rc;
+            }
+        }
+
+        n = ngx_min(h->padding, (size_t) (last - *p));
+
+        *p += n;
+        h->padding -= n;
+
+        if (h->padding) {
+            return NGX_AGAIN;
+        }
+
+        if (h->ended) {
+            return ngx_http_hpack_complete(h);
+        }
+
+        rc = ngx_http_hpack_head(h, p, last);
+
+        if (rc != NGX_DONE) {
+            return rc;
+        }
+    }
+}
+
+
+/* NGX_DONE once it is read, otherwise as ngx_http_hpack_read() */
+
+static ngx_int_t
+ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p, u_char *last)
+{
+    u_char      flags;
+    size_t      len, size;
+    ngx_int_t   rc;
+    ngx_uint_t  type, sid;
+
+    size = NGX_HTTP_HPACK_FRAME;
+
+    for ( ;; ) {
+
+        while (h->nhead < size) {
+
+            if (*p == last) {
+                return NGX_AGAIN;
+            }
+
+            h->head[h->nhead++] = *(*p)++;
+        }
+
+        len = (h->head[0] << 16) + (h->head[1] << 8) + h->head[2];
+        type = h->head[3];
+        flags = h->head[4];
+        sid = ((ngx_uint_t) (h->head[5] & 0x7f) << 24) + (h->head[6] << 16)
+              + (h->head[7] << 8) + h->head[8];
+
+        if (h->first) {
+
+            /* RFC 9113 6.10 */
+
+            if (type != NGX_HTTP_HPACK_CONTINUATION || sid != h->sid) {
+                return ngx_http_hpack_raw(h);
+            }
+
+            h->rest = len;
+            break;
+        }
+
+        if (flags & NGX_HTTP_HPACK_PADDED) {
+            size = NGX_HTTP_HPACK_FRAME + 1;
+        }
+
+        if (flags & NGX_HTTP_HPACK_PRIORITY) {
+            size += 5;
+        }
+
+        if (len <= size - NGX_HTTP_HPACK_FRAME) {
+            return ngx_http_hpack_raw(h);
+        }
+
+        if (h->nhead == size) {
+            h->sid = sid;
+            h->flags = flags;
+
+            rc = ngx_http_hpack_first(h, len - (size - NGX_HTTP_HPACK_FRAME));
+
+            if (rc != NGX_DONE) {
+                return rc;
+            }
+
+            break;
+        }
+    }
+
+    h->nhead = 0;
+    h->ended = (flags & NGX_HTTP_HPACK_END_HEADERS) ? 1 : 0;
+
+    if (len + NGX_HTTP_HPACK_FRAME > h->budget) {
+        return ngx_http_hpack_too_large(h);
+    }
+
+    h->budget -= len + NGX_HTTP_HPACK_FRAME;
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_hpack_first(ngx_http_hpack_t *h, size_t len)
+{
+    size_t  padding;
+
+    padding = (h->flags & NGX_HTTP_HPACK_PADDED)
+              ? h->head[NGX_HTTP_HPACK_FRAME] : 0;
+
+    if (padding > len) {
+        return ngx_http_hpack_raw(h);
+    }
+
+    h->first = 1;
+    h->rest = len - padding;
+    h->padding = padding;
+
+    if (h->flags & NGX_HTTP_HPACK_PRIORITY) {
+        ngx_memcpy(h->priority, h->head + h->nhead - 5, 5);
+    }
+
+    return NGX_DONE;
+}
+
+
+/* NGX_DONE once it is read, otherwise as ngx_http_hpack_read() */
+
+static ngx_int_t
+ngx_http_hpack_fragment(ngx_http_hpack_t *h, u_char **p, u_char *last)
+{
+    int         flags;
+    size_t      n;
+    ssize_t     rv;
+    ngx_int_t   rc;
+    nghttp2_nv  nv;
+
+    n = ngx_min(h->rest, (size_t) (last - *p));
+
+    while (n) {
+
+        rv = nghttp2_hd_inflate_hd2(h->inflater, &nv, &flags, *p, n, 0);
+
+        if (rv < 0) {
+            return ngx_http_hpack_fail(h, rv);
+        }
+
+        *p += rv;
+        n -= rv;
+        h->rest -= rv;
+
+        if (flags & NGHTTP2_HD_INFLATE_EMIT) {
+
+            rc = ngx_http_hpack_field(h, &nv);
+
+            if (rc != NGX_DONE) {
+                return rc;
+            }
+        }
+    }
+
+    return h->rest ? NGX_AGAIN : NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_hpack_field(ngx_http_hpack_t *h, nghttp2_nv *nv)
+{
+    u_char  *p;
+    size_t   size;
+
+    size = nv->namelen + nv->valuelen;
+
+    if (size > h->left) {
+        return ngx_http_hpack_too_large(h);
+    }
+
+    h->left -= size;
+
+    if (ngx_http_hpack_room(h, 1 + size + 2 * NGX_HTTP_HPACK_INT) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    p = h->out;
+
+    if (!h->regular && (nv->namelen == 0 || nv->name[0] != ':')) {
+        h->regular = 1;
+        h->fields = p - h->start;
+    }
+
+    *p++ = 0;
+    p = ngx_http_hpack_string(p, nv->name, nv->namelen);
+
+    if (h->regular) {
+        h->out = ngx_http_hpack_string(p, nv->value, nv->valuelen);
+
+    } else if (ngx_http_hpack_is(nv->name, nv->namelen, ":method")
+               && ngx_http_hpack_is(nv->value, nv->valuelen, "CONNECT"))
+    {
+        h->connect = 1;
+        h->out = ngx_http_hpack_string(p, (u_char *) "TUNNEL",
+                                       sizeof("TUNNEL") - 1);
+
+    } else {
+        h->out = ngx_http_hpack_string(p, nv->value, nv->valuelen);
+
+        if (ngx_http_hpack_is(nv->name, nv->namelen, ":authority")) {
+            h->authorities++;
+            h->authority = h->out - nv->valuelen - h->start;
+            h->len = nv->valuelen;
+
+        } else if (!ngx_http_hpack_is(nv->name, nv->namelen, ":method")) {
+            h->others = 1;
+        }
+    }
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_hpack_complete(ngx_http_hpack_t *h)
+{
+    int         flags;
+    u_char     *p;
+    size_t      len;
+    ssize_t     rv;
+    nghttp2_nv  nv;
+
+    /* a field may be cut off */
+
+    rv = nghttp2_hd_inflate_hd2(h->inflater, &nv, &flags, h->head, 0, 1);
+
+    if (rv < 0) {
+        return ngx_http_hpack_fail(h, rv);
+    }
+
+    (void) nghttp2_hd_inflate_end_headers(h->inflater);
+
+    if (h->connect && ngx_http_hpack_connect(h) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (h->start == NULL) {
+
+        /* no field at all */
+
+        if (ngx_http_hpack_room(h, 1) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        *h->out++ = ngx_http_hpack_nothing[0];
+    }
+
+    p = h->start + NGX_HTTP_HPACK_ROOM;
+    len = h->out - p;
+
+    if (len > NGX_HTTP_HPACK_MAX - 5) {
+        return ngx_http_hpack_too_large(h);
+    }
+
+    h->pos = p - NGX_HTTP_HPACK_FRAME;
+
+    if (!h->started && (h->flags & NGX_HTTP_HPACK_PRIORITY)) {
+        h->pos -= 5;
+    }
+
+    h->last = h->out;
+    h->reading = 0;
+
+    (void) ngx_http_hpack_frame(h, h->pos, len, NGX_HTTP_HPACK_END_HEADERS);
+
+    return NGX_OK;
+}
+
+
+/*
+ * Adds what a request has and a CONNECT has not, behind what it has; one that
+ * is malformed, RFC 9113 8.5, then has it twice, or not at all.
+ */
+
+static ngx_int_t
+ngx_http_hpack_connect(ngx_http_hpack_t *h)
+{
+    u_char  *p;
+    size_t   size, rest;
+
+    if (h->others) {
+        h->what = "fields other than \":method\" and \":authority\"";
+    }
+
+    if (h->authorities != 1) {
+        h->what = h->authorities ? "two \":authority\" fields"
+                                 : "no \":authority\" field";
+        return NGX_OK;
+    }
+
+    size = 2 + NGX_HTTP_HPACK_INT + 1 + h->len;
+
+    if (ngx_http_hpack_room(h, size) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (!h->regular) {
+        h->fields = h->out - h->start;
+    }
+
+    p = h->start + h->fields;
+    rest = h->out - p;
+
+    ngx_memmove(h->end - rest, p, rest);
+
+    *p++ = 0x87;                             /* :scheme https */
+    *p++ = 0x04;                             /* :path */
+
+    p = ngx_http_hpack_int(p, 1 + h->len);
+    *p++ = '/';
+    p = ngx_cpymem(p, h->start + h->authority, h->len);
+
+    ngx_memmove(p, h->end - rest, rest);
+
+    h->out = p + rest;
+
+    return NGX_OK;
+}
+
+
+/* for so many bytes more */
+
+static ngx_int_t
+ngx_http_hpack_room(ngx_http_hpack_t *h, size_t size)
+{
+    u_char  *start;
+    size_t   used;
+
+    if (h->start && (size_t) (h->end - h->out) >= size) {
+        return NGX_OK;
+    }
+
+    used = h->start ? (size_t) (h->out - h->start) : NGX_HTTP_HPACK_ROOM;
+    size = ngx_max(2 * used + size, NGX_HTTP_HPACK_SIZE);
+
+    start = ngx_alloc(size, h->log);
+    if (start == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (h->start) {
+        ngx_memcpy(start, h->start, used);
+        ngx_free(h->start);
+    }
+
+    h->start = start;
+    h->end = start + size;
+    h->out = start + used;
+
+    return NGX_OK;
+}
+
+
+static u_char *
+ngx_http_hpack_string(u_char *p, u_char *data, size_t len)
+{
+    p = ngx_http_hpack_int(p, len);
+
+    return ngx_cpymem(p, data, len);
+}
+
+
+/* RFC 7541 5.1, with a prefix of 7 bits */
+
+static u_char *
+ngx_http_hpack_int(u_char *p, size_t n)
+{
+    if (n < 127) {
+        *p++ = (u_char) n;
+        return p;
+    }
+
+    *p++ = 127;
+
+    for (n -= 127; n >= 128; n >>= 7) {
+        *p++ = (u_char) (n | 128);
+    }
+
+    *p++ = (u_char) n;
+
+    return p;
+}
+
+
+/* the next frame of the block; the first one also has the priority */
+
+static u_char *
+ngx_http_hpack_frame(ngx_http_hpack_t *h, u_char *p, size_t len, u_char flags)
+{
+    ngx_uint_t  type;
+
+    type = NGX_HTTP_HPACK_CONTINUATION;
+
+    if (!h->started) {
+        type = NGX_HTTP_HPACK_HEADERS;
+        flags |= h->flags & (NGX_HTTP_HPACK_END_STREAM
+                             |NGX_HTTP_HPACK_PRIORITY);
+    }
+
+    if (flags & NGX_HTTP_HPACK_PRIORITY) {
+        len += 5;
+    }
+
+    *p++ = (u_char) (len >> 16);
+    *p++ = (u_char) (len >> 8);
+    *p++ = (u_char) len;
+    *p++ = (u_char) type;
+    *p++ = flags;
+    *p++ = (u_char) (h->sid >> 24);
+    *p++ = (u_char) (h->sid >> 16);
+    *p++ = (u_char) (h->sid >> 8);
+    *p++ = (u_char) h->sid;
+
+    if (flags & NGX_HTTP_HPACK_PRIORITY) {
+        p = ngx_cpymem(p, h->priority, 5);
+    }
+
+    h->started = 1;
+
+    return p;
+}
+
+
+ngx_int_t
+ngx_http_hpack_start(ngx_http_hpack_t *h)
+{
+    if (!h->first || h->started) {
+        return NGX_DECLINED;
+    }
+
+    h->pos = h->piece;
+    h->last = ngx_http_hpack_frame(h, h->pos, 1, 0);
+    *h->last++ = ngx_http_hpack_nothing[0];
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_hpack_done(ngx_http_hpack_t *h)
+{
+    if (!h->reading && h->start) {
+        ngx_free(h->start);
+        h->start = NULL;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_hpack_fail(ngx_http_hpack_t *h, ssize_t err)
+{
+    if (err == NGHTTP2_ERR_NOMEM) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_hpack_error(h, ngx_http_hpack_bad,
+                                sizeof(ngx_http_hpack_bad));
+}
+
+
+static ngx_int_t
+ngx_http_hpack_too_large(ngx_http_hpack_t *h)
+{
+    return ngx_http_hpack_error(h, ngx_http_hpack_large,
+                                sizeof(ngx_http_hpack_large));
+}
+
+
+/* what the parser finds the same error in ends the block */
+
+static ngx_int_t
+ngx_http_hpack_error(ngx_http_hpack_t *h, u_char *bytes, size_t len)
+{
+    h->pos = h->piece;
+    h->last = ngx_http_hpack_frame(h, h->pos, len, NGX_HTTP_HPACK_END_HEADERS);
+    h->last = ngx_cpymem(h->last, bytes, len);
+
+    h->connect = 0;
+    h->reading = 0;
+    h->broken = 1;
+
+    return NGX_OK;
+}
+
+
+/* as it is, and all that follows */
+
+static ngx_int_t
+ngx_http_hpack_raw(ngx_http_hpack_t *h)
+{
+    if (ngx_http_hpack_start(h) != NGX_OK) {
+        h->pos = h->piece;
+        h->last = h->pos;
+    }
+
+    h->last = ngx_cpymem(h->last, h->head, h->nhead);
+
+    h->connect = 0;
+    h->reading = 0;
+    h->broken = 1;
+
+    return NGX_OK;
+}
