@@ -28,6 +28,8 @@ static ngx_int_t ngx_http_hpack_first(ngx_http_hpack_t *h, size_t len);
 static ngx_int_t ngx_http_hpack_fragment(ngx_http_hpack_t *h, u_char **p,
     u_char *last);
 static ngx_int_t ngx_http_hpack_field(ngx_http_hpack_t *h, nghttp2_nv *nv);
+static u_char *ngx_http_hpack_pseudo(ngx_http_hpack_t *h, u_char *p,
+    nghttp2_nv *nv);
 static ngx_int_t ngx_http_hpack_complete(ngx_http_hpack_t *h);
 static ngx_int_t ngx_http_hpack_connect(ngx_http_hpack_t *h);
 static ngx_int_t ngx_http_hpack_room(ngx_http_hpack_t *h, size_t size);
@@ -101,6 +103,10 @@ ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last)
         h->padding = 0;
         h->left = h->limit;
         h->budget = 2 * h->limit + 16384;
+
+        if (h->start) {
+            h->out = h->start + NGX_HTTP_HPACK_ROOM;
+        }
     }
 
     for ( ;; ) {
@@ -298,38 +304,86 @@ ngx_http_hpack_field(ngx_http_hpack_t *h, nghttp2_nv *nv)
 
     p = h->out;
 
-    if (!h->regular && (nv->namelen == 0 || nv->name[0] != ':')) {
+    if (!h->regular && nv->namelen && nv->name[0] == ':') {
+        h->out = ngx_http_hpack_pseudo(h, p, nv);
+        return NGX_DONE;
+    }
+
+    if (!h->regular) {
         h->regular = 1;
         h->fields = p - h->start;
     }
 
     *p++ = 0;
+
     p = ngx_http_hpack_string(p, nv->name, nv->namelen);
-
-    if (h->regular) {
-        h->out = ngx_http_hpack_string(p, nv->value, nv->valuelen);
-
-    } else if (ngx_http_hpack_is(nv->name, nv->namelen, ":method")
-               && ngx_http_hpack_is(nv->value, nv->valuelen, "CONNECT"))
-    {
-        h->connect = 1;
-        h->out = ngx_http_hpack_string(p, (u_char *) "TUNNEL",
-                                       sizeof("TUNNEL") - 1);
-
-    } else {
-        h->out = ngx_http_hpack_string(p, nv->value, nv->valuelen);
-
-        if (ngx_http_hpack_is(nv->name, nv->namelen, ":authority")) {
-            h->authorities++;
-            h->authority = h->out - nv->valuelen - h->start;
-            h->len = nv->valuelen;
-
-        } else if (!ngx_http_hpack_is(nv->name, nv->namelen, ":method")) {
-            h->others = 1;
-        }
-    }
+    h->out = ngx_http_hpack_string(p, nv->value, nv->valuelen);
 
     return NGX_DONE;
+}
+
+
+/* writes one of these, by its index in the static table, RFC 7541 A */
+
+static u_char *
+ngx_http_hpack_pseudo(ngx_http_hpack_t *h, u_char *p, nghttp2_nv *nv)
+{
+    u_char  *value;
+    size_t   len;
+
+    value = nv->value;
+    len = nv->valuelen;
+
+    if (ngx_http_hpack_is(nv->name, nv->namelen, ":authority")) {
+        *p++ = 0x01;
+        p = ngx_http_hpack_string(p, value, len);
+
+        h->authorities++;
+        h->authority = p - len - h->start;
+        h->len = len;
+
+        return p;
+    }
+
+    if (ngx_http_hpack_is(nv->name, nv->namelen, ":method")) {
+
+        if (ngx_http_hpack_is(value, len, "GET")) {
+            *p++ = 0x82;
+            return p;
+        }
+
+        if (ngx_http_hpack_is(value, len, "CONNECT")) {
+            h->connect = 1;
+
+            value = (u_char *) "TUNNEL";
+            len = sizeof("TUNNEL") - 1;
+        }
+
+        *p++ = 0x02;
+
+        return ngx_http_hpack_string(p, value, len);
+    }
+
+    h->others = 1;
+
+    if (ngx_http_hpack_is(nv->name, nv->namelen, ":path")) {
+        *p++ = 0x04;
+
+    } else if (ngx_http_hpack_is(nv->name, nv->namelen, ":scheme")) {
+
+        if (ngx_http_hpack_is(value, len, "https")) {
+            *p++ = 0x87;
+            return p;
+        }
+
+        *p++ = 0x06;
+
+    } else {
+        *p++ = 0;
+        p = ngx_http_hpack_string(p, nv->name, nv->namelen);
+    }
+
+    return ngx_http_hpack_string(p, value, len);
 }
 
 
@@ -356,7 +410,7 @@ ngx_http_hpack_complete(ngx_http_hpack_t *h)
         return NGX_ERROR;
     }
 
-    if (h->start == NULL) {
+    if (h->start == NULL || h->out == h->start + NGX_HTTP_HPACK_ROOM) {
 
         /* no field at all */
 

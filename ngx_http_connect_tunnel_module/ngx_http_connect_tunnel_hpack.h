@@ -4,8 +4,8 @@
  * written as a parser takes them that knows neither CONNECT nor the client's
  * dynamic table.
  *
- * A block, HEADERS and its CONTINUATIONs, becomes one frame in which all
- * fields are literals that are not indexed.  Of a CONNECT, ":method" says
+ * A block, HEADERS and its CONTINUATIONs, becomes one frame whose fields are
+ * of the static table, or literals that are not indexed.  Of a CONNECT, ":method" says
  * TUNNEL, and ":scheme" and ":path", which is "/" and the authority, are
  * added.  If the client sent these two, they are there twice, and an error; so
  * is the missing path of a CONNECT that has no authority, or two.
@@ -120,7 +120,10 @@ ngx_int_t ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last);
 
 ngx_int_t ngx_http_hpack_start(ngx_http_hpack_t *h);
 
-/* frees the memory of a block; called when the bytes of pos are delivered */
+/*
+ * Frees the memory of a block whose bytes were delivered; another block may be
+ * read before that, and takes the same memory.
+ */
 
 void ngx_http_hpack_done(ngx_http_hpack_t *h);
 

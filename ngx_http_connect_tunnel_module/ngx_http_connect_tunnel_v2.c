@@ -31,6 +31,14 @@
 #define NGX_HTTP_TUNNEL_FRAMES         10000
 #define NGX_HTTP_TUNNEL_FRAME_SIZE     24
 
+/* what was read, and comes behind a block */
+
+#define NGX_HTTP_TUNNEL_SCRATCH        16384
+
+/* room for the header of a frame, and something of it */
+
+#define NGX_HTTP_TUNNEL_LEAST          (2 * NGX_HTTP_HPACK_FRAME)
+
 #define NGX_HTTP_TUNNEL_PREFACE        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -66,7 +74,7 @@ static ssize_t ngx_http_tunnel_v2_raw(ngx_http_tunnel_v2_t *v, u_char *buf,
 static ssize_t ngx_http_tunnel_v2_read(ngx_http_tunnel_v2_t *v, u_char *buf,
     size_t size);
 static ngx_int_t ngx_http_tunnel_v2_stash(ngx_http_tunnel_v2_t *v, u_char *p,
-    size_t size);
+    size_t size, ngx_uint_t keep);
 static ngx_int_t ngx_http_tunnel_v2_hold(ngx_http_tunnel_v2_t *v, u_char *p,
     u_char *last);
 static u_char *ngx_http_tunnel_v2_pass(ngx_http_tunnel_v2_t *v, u_char *p,
@@ -190,7 +198,7 @@ ngx_http_connect_tunnel_v2_unread(ngx_http_tunnel_v2_t *v, u_char *p,
     v->skip = skip;
     v->more = v->connection->read->ready;
 
-    return ngx_http_tunnel_v2_stash(v, p, size);
+    return ngx_http_tunnel_v2_stash(v, p, size, 1);
 }
 
 
@@ -198,14 +206,17 @@ ssize_t
 ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
     size_t size)
 {
+    size_t             total, preface;
     ssize_t            n;
     ngx_http_hpack_t  *h;
 
     h = &v->hpack;
 
     v->connect = 0;
+    preface = v->preface;
+    total = 0;
 
-    if (size < 2 * NGX_HTTP_HPACK_FRAME) {
+    if (size < NGX_HTTP_TUNNEL_LEAST) {
         ngx_log_error(NGX_LOG_ERR, v->connection->log, 0,
                       "too small a buffer for HTTP/2: %uz bytes", size);
         return NGX_ERROR;
@@ -214,23 +225,51 @@ ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
     do {
 
         if (h->pos != h->last) {
-            n = ngx_http_tunnel_v2_block(v, buf, size);
+
+            /* blocks go together, but that of a CONNECT goes alone */
+
+            if (h->connect && total) {
+                break;
+            }
+
+            n = ngx_http_tunnel_v2_block(v, buf + total, size - total);
 
         } else if (v->pos != v->last) {
-            n = ngx_http_tunnel_v2_raw(v, buf, size);
+            n = ngx_http_tunnel_v2_raw(v, buf + total, size - total);
+
+        } else if (total == 0) {
+            n = ngx_http_tunnel_v2_read(v, buf, size);
 
         } else {
-            n = ngx_http_tunnel_v2_read(v, buf, size);
+            break;
         }
 
-    } while (n == NGX_DONE);
+        if (n == NGX_DONE) {
+            continue;
+        }
 
-    if (n > 0) {
-        v->connection->read->ready = (h->pos != h->last || v->pos != v->last)
-                                     ? 1 : v->more;
+        if (n <= 0) {
+            return n;
+        }
+
+        total += n;
+
+    } while (!v->connect && !preface && size - total >= NGX_HTTP_TUNNEL_LEAST);
+
+    if (h->pos == h->last) {
+        ngx_http_hpack_done(h);
     }
 
-    return n;
+    if (v->pos != v->last && v->raw == NULL
+        && ngx_http_tunnel_v2_stash(v, v->pos, v->last - v->pos, 1) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    v->connection->read->ready = (h->pos != h->last || v->pos != v->last)
+                                 ? 1 : v->more;
+
+    return total;
 }
 
 
@@ -250,10 +289,6 @@ ngx_http_tunnel_v2_block(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
     h->pos += n;
 
     v->connect = h->connect;
-
-    if (h->pos == h->last) {
-        ngx_http_hpack_done(h);
-    }
 
     return n;
 }
@@ -291,12 +326,9 @@ ngx_http_tunnel_v2_raw(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
         }
     }
 
-    if (v->pos == v->last) {
+    if (v->pos == v->last && v->raw) {
         ngx_free(v->raw);
-
         v->raw = NULL;
-        v->pos = NULL;
-        v->last = NULL;
     }
 
     return n ? (ssize_t) n : NGX_DONE;
@@ -354,7 +386,7 @@ ngx_http_tunnel_v2_read(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
         }
     }
 
-    if (ngx_http_tunnel_v2_stash(v, p, last - p) != NGX_OK) {
+    if (p != last && ngx_http_tunnel_v2_stash(v, p, last - p, 0) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -362,22 +394,32 @@ ngx_http_tunnel_v2_read(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
 }
 
 
-/* bytes that nginx gets when those before them are delivered */
+/*
+ * Bytes that are looked at when nginx has those before them.  As a rule that
+ * is at once, and they need not be kept in memory of their own.
+ */
 
 static ngx_int_t
-ngx_http_tunnel_v2_stash(ngx_http_tunnel_v2_t *v, u_char *p, size_t size)
+ngx_http_tunnel_v2_stash(ngx_http_tunnel_v2_t *v, u_char *p, size_t size,
+    ngx_uint_t keep)
 {
-    if (size == 0) {
-        return NGX_OK;
+    u_char  *raw;
+
+    static u_char  scratch[NGX_HTTP_TUNNEL_SCRATCH];
+
+    raw = scratch;
+
+    if (keep || size > NGX_HTTP_TUNNEL_SCRATCH) {
+        v->raw = ngx_alloc(size, v->connection->log);
+        if (v->raw == NULL) {
+            return NGX_ERROR;
+        }
+
+        raw = v->raw;
     }
 
-    v->raw = ngx_alloc(size, v->connection->log);
-    if (v->raw == NULL) {
-        return NGX_ERROR;
-    }
-
-    v->pos = v->raw;
-    v->last = ngx_cpymem(v->raw, p, size);
+    v->pos = raw;
+    v->last = ngx_cpymem(raw, p, size);
 
     return NGX_OK;
 }
