@@ -43,7 +43,7 @@ my $anchor = 'has no leading "^" and matches more hosts than those it names';
 # wrong values
 
 my $versions = 'in "connect_tunnel_min_version" directive, '
-	. 'it must be "1.0" or "1.1"';
+	. 'it must be "1.0", "1.1", or "2.0"';
 my $binds = 'in "target_bind" directive, it must be "off" or an address';
 my $sizes = 'in "relay_buffer_size" directive, '
 	. 'it must be a size, such as 4096, 64k, or 1m';
@@ -73,7 +73,7 @@ my @bad = (
 	[ 'connect_tunnel $nosuch', 'unknown "nosuch" variable' ],
 	[ 'connect_tunnel ${', 'invalid variable name' ],
 
-	[ 'connect_tunnel_min_version 2.0', 'invalid value "2.0" ' . $versions ],
+	[ 'connect_tunnel_min_version 3.0', 'invalid value "3.0" ' . $versions ],
 	[ 'connect_tunnel_min_version 1', 'invalid value "1" ' . $versions ],
 	[ 'connect_tunnel_min_version ""', 'invalid value "" ' . $versions ],
 
@@ -302,7 +302,7 @@ my @warn = (
 my %good = (
 	connect_tunnel			=> [ '', '192.0.2.1:443', 'group', 'GROUP',
 		'[2001:db8::1]:443', 'unix:/path', '$tunnel_target', '$host:443' ],
-	connect_tunnel_min_version	=> [ '1.0', '1.1' ],
+	connect_tunnel_min_version	=> [ '1.0', '1.1', '2.0' ],
 	connect_tunnel_proxy_status	=> [ 'on', 'off', 'name', 'a',
 		'Proxy1.example-a_b:c' ],
 	target_allow			=> [ '*:443', 'example.org:443',

@@ -65,7 +65,7 @@ package Test::Nginx::Relay;
 #				connections
 #   new_workers($t)		reloads, and whether then all workers are new,
 #				and the old ones take no more connections
-#   fd_count($pid)		descriptors it has open
+#   fd_count($pid)		descriptors it has open, but for pipes
 #   pipe_count($pid)		pipes that are its own
 #   tcp_count($pid)		TCP connections among them, also half open ones
 #   connected_to($port)		our ends of the connections that there are, or
