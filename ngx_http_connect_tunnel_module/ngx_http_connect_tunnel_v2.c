@@ -55,7 +55,6 @@ struct ngx_http_tunnel_stream_s {
 
     size_t                     window;       /* as nginx has it when it has
                                                 seen what has passed */
-    size_t                     half;         /* so little is to be more */
 
     ngx_tunnel_buf_t          *out;          /* frames have it, or NULL */
     ngx_buf_t                  buf;          /* bytes of the last frames */
@@ -114,6 +113,9 @@ static void ngx_http_tunnel_v2_release(ngx_http_tunnel_stream_t *st,
 static ngx_int_t ngx_http_tunnel_v2_grant(ngx_http_tunnel_stream_t *st);
 static ngx_int_t ngx_http_tunnel_v2_control(ngx_http_v2_connection_t *h2c,
     ngx_uint_t type, ngx_uint_t sid, uint32_t value);
+static ngx_int_t ngx_http_tunnel_v2_flush(ngx_http_v2_connection_t *h2c);
+static void ngx_http_tunnel_v2_queue(ngx_http_v2_connection_t *h2c,
+    ngx_http_v2_out_frame_t *frame);
 static ngx_http_v2_out_frame_t *ngx_http_tunnel_v2_get_frame(
     ngx_http_v2_connection_t *h2c);
 static ngx_int_t ngx_http_tunnel_v2_sent(ngx_http_v2_connection_t *h2c,
@@ -785,7 +787,6 @@ ngx_http_connect_tunnel_v2_end(ngx_http_request_t *r,
     st->v2 = v;
     st->worker = ctx->session.relay->worker;
     st->window = stream->recv_window;
-    st->half = ngx_min(stream->recv_window, NGX_HTTP_TUNNEL_WINDOW) / 2;
     st->code = NGX_HTTP_TUNNEL_CANCEL;
     st->eof = stream->in_closed;
 
@@ -896,7 +897,21 @@ ngx_http_connect_tunnel_v2_close(ngx_http_tunnel_stream_t *st)
 static ngx_int_t
 ngx_http_tunnel_v2_end_open(ngx_tunnel_end_t *e, ngx_uint_t keepalive)
 {
-    return ngx_http_tunnel_v2_grant(e->data);
+    ngx_int_t                  rc;
+    ngx_http_tunnel_stream_t  *st;
+
+    st = e->data;
+
+    rc = ngx_http_tunnel_v2_grant(st);
+
+    if (rc == NGX_DECLINED) {
+
+        /* nothing may follow the response for long, and TLS waits for that */
+
+        rc = ngx_http_tunnel_v2_flush(st->request->stream->connection);
+    }
+
+    return rc;
 }
 
 
@@ -935,7 +950,7 @@ ngx_http_tunnel_v2_end_recv(ngx_tunnel_end_t *e, u_char *buf, size_t size)
         rev->ready = st->eof;
     }
 
-    if (ngx_http_tunnel_v2_grant(st) != NGX_OK) {
+    if (ngx_http_tunnel_v2_grant(st) == NGX_ERROR) {
         return NGX_ERROR;
     }
 
@@ -1150,7 +1165,7 @@ ngx_http_tunnel_v2_release(ngx_http_tunnel_stream_t *st,
 
 /*
  * Opens the client's window when half of it is used up: for as many bytes as
- * there may be and are not.
+ * there may be and are not.  NGX_OK, NGX_DECLINED if it is open, or NGX_ERROR.
  */
 
 static ngx_int_t
@@ -1163,11 +1178,10 @@ ngx_http_tunnel_v2_grant(ngx_http_tunnel_stream_t *st)
 
     size = st->window + (st->last - st->pos);
 
-    if (st->eof || size > st->half) {
-        return NGX_OK;
+    if (st->eof || size > NGX_HTTP_TUNNEL_WINDOW / 2) {
+        return NGX_DECLINED;
     }
 
-    st->half = NGX_HTTP_TUNNEL_WINDOW / 2;
     size = NGX_HTTP_TUNNEL_WINDOW - size;
 
     st->window += size;
@@ -1195,22 +1209,48 @@ ngx_http_tunnel_v2_control(ngx_http_v2_connection_t *h2c, ngx_uint_t type,
 
     b = frame->first->buf;
 
-    frame->blocked = 0;
     frame->length = sizeof(uint32_t);
 
-    b->pos = b->start;
-    b->last = ngx_http_v2_write_len_and_type(b->pos, frame->length, type);
+    b->last = ngx_http_v2_write_len_and_type(b->last, frame->length, type);
     *b->last++ = NGX_HTTP_V2_NO_FLAG;
     b->last = ngx_http_v2_write_sid(b->last, sid);
     b->last = ngx_http_v2_write_uint32(b->last, value);
 
+    ngx_http_tunnel_v2_queue(h2c, frame);
+
+    return NGX_OK;
+}
+
+
+/* a frame without a byte has the same effect on TLS as others */
+
+static ngx_int_t
+ngx_http_tunnel_v2_flush(ngx_http_v2_connection_t *h2c)
+{
+    ngx_http_v2_out_frame_t  *frame;
+
+    frame = ngx_http_tunnel_v2_get_frame(h2c);
+    if (frame == NULL) {
+        return NGX_ERROR;
+    }
+
+    frame->length = 0;
+
+    ngx_http_tunnel_v2_queue(h2c, frame);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_tunnel_v2_queue(ngx_http_v2_connection_t *h2c,
+    ngx_http_v2_out_frame_t *frame)
+{
     ngx_http_v2_queue_blocked_frame(h2c, frame);
 
     if (!h2c->blocked) {
         ngx_post_event(h2c->connection->write, &ngx_posted_events);
     }
-
-    return NGX_OK;
 }
 
 
@@ -1226,6 +1266,14 @@ ngx_http_tunnel_v2_get_frame(ngx_http_v2_connection_t *h2c)
 
     if (frame) {
         h2c->free_frames = frame->next;
+
+        b = frame->first->buf;
+
+        b->pos = b->start;
+        b->last = b->start;
+
+        frame->blocked = 0;
+
         return frame;
     }
 
