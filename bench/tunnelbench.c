@@ -8,6 +8,9 @@
  * transfer.  So one port of the origin serves all workloads, and a proxy that
  * has one fixed target is driven like one that is told where to connect to.
  *
+ * A proxy that listens with TLS is spoken to by link.c.  The origin never has
+ * TLS.
+ *
  * All that is sent is a part of one pattern and is compared where it arrives.
  * The result is a line of JSON.
  */
@@ -34,6 +37,8 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "link.h"
 
 
 enum {
@@ -62,7 +67,7 @@ enum {
 };
 
 
-typedef enum { RATE, PING, BULK, IDLE } workload_e;
+typedef enum { RATE, BURST, PING, BULK, IDLE } workload_e;
 
 /* The threads follow the phases that main() sets. */
 typedef enum {
@@ -78,6 +83,7 @@ static pid_t               proxy_pid;
 static double              duration = 3;
 static double              warmup = 0.3;
 static int                 tunnels = 64;
+static int                 share = 64;
 static int                 size = 1;
 static char                mode = 'S';
 static int                 port = 19900;
@@ -278,6 +284,21 @@ stream_drop(int fd, stream_t *s, unsigned char *scratch)
     }
 
     return n;
+}
+
+
+/* The same with bytes that had to be decrypted, so nothing can be dropped. */
+
+static bool
+stream_take(stream_t *s, const unsigned char *p, size_t n)
+{
+    if (s->reads++ % SAMPLE == 0 && memcmp(p, stream_at(s), n) != 0) {
+        return false;
+    }
+
+    s->pos += n;
+
+    return true;
 }
 
 
@@ -726,8 +747,14 @@ typedef enum {
     FREE, CONNECTING, HANDSHAKE, ECHO, READY, BUSY, LOST
 } state_e;
 
+typedef struct conn_s  conn_t;
+
 typedef struct {
     int            fd;
+    conn_t        *conn;                /* in place of fd, with TLS */
+    int32_t        stream;
+    unsigned char  prefix[PREFIX_LEN];  /* that it has not sent yet */
+    size_t         prefix_len;
     state_e        state;
     uint32_t       id;
     uint32_t       events;
@@ -749,6 +776,7 @@ typedef struct {
     _Atomic int       settled;          /* tunnels that are open, or lost */
     _Atomic int       lost;
     _Atomic int       quiet;            /* that have drained, or been checked */
+    _Atomic int       bursts;           /* measured */
     pthread_t         thread;
     int               ep;
     tunnel_t         *tunnels;
@@ -756,6 +784,11 @@ typedef struct {
     int               opened;
     int               opening;
     int               concurrency;
+    int               finished;         /* of a burst */
+    uint64_t          burst_started;
+    conn_t          **conns;            /* one for each so many tunnels */
+    conn_t           *dirty;            /* that may have bytes to send */
+    conn_t           *closed;
     phase_e           phase;            /* the one that was acted on */
     uint64_t          ticked;
     unsigned          source;
@@ -778,6 +811,8 @@ struct front_s {
     size_t     (*compose)(tunnel_t *t, unsigned char *p);
     ssize_t    (*feed)(tunnel_t *t, const unsigned char *p, size_t n,
                        bool *done);
+    bool         tls;
+    bool         h2;                    /* whose step is a stream */
 };
 
 
@@ -788,13 +823,19 @@ target_address(const tunnel_t *t)
 }
 
 
+static void
+authority(const tunnel_t *t, char host[static 32])
+{
+    snprintf(host, 32, "127.1.0.%d:%d", (int) (t->id % TARGETS + 1), port);
+}
+
+
 static size_t
 connect_compose(tunnel_t *t, unsigned char *p)
 {
     char  host[32];
 
-    snprintf(host, sizeof(host), "127.1.0.%d:%d", (int) (t->id % TARGETS + 1),
-             port);
+    authority(t, host);
 
     return (size_t) snprintf((char *) p, PREFIX_LEN, "CONNECT %s HTTP/1.1\r\n"
                              "Host: %s\r\n\r\n", host, host);
@@ -933,19 +974,312 @@ sni_feed(tunnel_t *t, const unsigned char *p, size_t n, bool *done)
 
 
 static const front_t  fronts[] = {
-    { "direct", 0, NULL, NULL },
-    { "relay", 0, NULL, NULL },
-    { "connect", 1, connect_compose, connect_feed },
-    { "socks5", 2, socks5_compose, socks5_feed },
-    { "sni", 1, sni_compose, sni_feed },
-    { NULL, 0, NULL, NULL },
+    { "direct", 0, NULL, NULL, false, false },
+    { "relay", 0, NULL, NULL, false, false },
+    { "connect", 1, connect_compose, connect_feed, false, false },
+    { "connect-tls", 1, connect_compose, connect_feed, true, false },
+    { "connect-h2", 1, NULL, NULL, true, true },
+    { "socks5", 2, socks5_compose, socks5_feed, false, false },
+    { "sni", 1, sni_compose, sni_feed, false, false },
+    { NULL, 0, NULL, NULL, false, false },
 };
+
+
+static void  client_advance(client_t *c, tunnel_t *t);
+static void  client_fail(client_t *c, tunnel_t *t, const char *what);
+
+
+/* Connections with TLS. */
+
+struct conn_s {
+    int        fd;
+    uint32_t   events;
+    bool       opened;
+    bool       dirty;
+    bool       dead;
+    int        group;                   /* its place in the client's conns */
+    int        n;                       /* tunnels that it has */
+    link_t    *link;
+    client_t  *client;
+    conn_t    *next_dirty;
+    conn_t    *next_closed;
+};
+
+
+/* It is looked at before the next wait. */
+
+static void
+conn_touch(conn_t *cn)
+{
+    if (!cn->dirty && !cn->dead) {
+        cn->dirty = true;
+        cn->next_dirty = cn->client->dirty;
+        cn->client->dirty = cn;
+    }
+}
+
+
+static void
+conn_want(conn_t *cn, uint32_t events)
+{
+    if (cn->events != events) {
+        watch(cn->client->ep, cn->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
+              cn->fd, events, cn);
+        cn->events = events;
+    }
+}
+
+
+/* It is freed when no event and no list can have it any more. */
+
+static void
+conn_close(conn_t *cn)
+{
+    client_t  *c = cn->client;
+
+    if (cn->dead) {
+        return;
+    }
+
+    cn->dead = true;
+    close(cn->fd);
+
+    if (c->conns[cn->group] == cn) {
+        c->conns[cn->group] = NULL;
+    }
+
+    cn->next_closed = c->closed;
+    c->closed = cn;
+}
+
+
+static tunnel_t *
+conn_tunnel(const conn_t *cn, int i)
+{
+    int  k;
+
+    k = cn->group * share + i;
+
+    return i < share && k < cn->client->n ? &cn->client->tunnels[k] : NULL;
+}
+
+
+static void
+conn_fail(conn_t *cn, const char *why)
+{
+    int        i;
+    tunnel_t  *t;
+
+    if (!cn->opened && cn->n == 0) {
+        failed("a connection with TLS: %s", why);
+    }
+
+    conn_close(cn);
+
+    for (i = 0; (t = conn_tunnel(cn, i)) != NULL; i++) {
+        if (t->conn == cn) {
+            client_fail(cn->client, t, why);
+        }
+    }
+}
+
+
+/* Sends what there is, but has the others have their turns. */
+
+static void
+conn_flush(conn_t *cn)
+{
+    size_t                n, sent;
+    ssize_t               rc;
+    const char           *why;
+    const unsigned char  *p;
+
+    for (sent = 0; sent < BULK_READ; sent += (size_t) rc) {
+
+        if (!link_output(cn->link, &p, &n, &why)) {
+            conn_fail(cn, why);
+            return;
+        }
+
+        if (n == 0) {
+            conn_want(cn, EPOLLIN);
+
+            if (cn->n == 0 && cn->opened && !link_usable(cn->link)) {
+                conn_close(cn);
+            }
+
+            return;
+        }
+
+        rc = send(cn->fd, p, n, MSG_NOSIGNAL);
+
+        if (rc < 0) {
+            if (!again(rc)) {
+                conn_fail(cn, strerror(errno));
+                return;
+            }
+
+            break;
+        }
+
+        link_sent(cn->link, (size_t) rc);
+    }
+
+    conn_want(cn, EPOLLIN|EPOLLOUT);
+}
+
+
+static void
+conn_event(conn_t *cn, uint32_t events)
+{
+    ssize_t      n;
+    client_t    *c = cn->client;
+    const char  *why;
+
+    if (cn->dead) {
+        return;
+    }
+
+    if (events & (EPOLLIN|EPOLLHUP|EPOLLERR)) {
+        n = recv(cn->fd, c->scratch, BULK_READ, 0);
+
+        if (n <= 0) {
+            if (!again(n)) {
+                conn_fail(cn, n == 0 ? "closed" : strerror(errno));
+            }
+
+            return;
+        }
+
+        if (!link_receive(cn->link, c->scratch, (size_t) n, &why)) {
+            conn_fail(cn, why);
+            return;
+        }
+    }
+
+    conn_touch(cn);
+}
+
+
+static void
+conns_flush(client_t *c)
+{
+    conn_t  *cn;
+
+    while ((cn = c->dirty) != NULL) {
+        c->dirty = cn->next_dirty;
+        cn->dirty = false;
+
+        if (!cn->dead) {
+            conn_flush(cn);
+        }
+    }
+
+    while ((cn = c->closed) != NULL) {
+        c->closed = cn->next_closed;
+        link_free(cn->link);
+        free(cn);
+    }
+}
+
+
+static void
+conn_opened(void *data)
+{
+    int        i;
+    conn_t    *cn = data;
+    tunnel_t  *t;
+
+    cn->opened = true;
+
+    for (i = 0; (t = conn_tunnel(cn, i)) != NULL; i++) {
+        if (t->conn == cn) {
+            client_advance(cn->client, t);
+        }
+    }
+}
+
+
+/* The part of a tunnel in it. */
+
+static void
+conn_request(tunnel_t *t)
+{
+    char  host[32];
+
+    authority(t, host);
+
+    t->stream = link_open_stream(t->conn->link, t, host);
+    t->state = HANDSHAKE;
+    t->progress = now_ns();
+
+    conn_touch(t->conn);
+}
+
+
+static void
+conn_send(tunnel_t *t, const unsigned char *prefix, size_t len)
+{
+    memcpy(t->prefix, prefix, len);
+    t->prefix_len = len;
+
+    if (!front->h2) {
+        link_open_stream(t->conn->link, t, NULL);
+    }
+
+    link_wake(t->conn->link, t->stream);
+    conn_touch(t->conn);
+}
+
+
+static size_t
+conn_pull(void *tunnel, unsigned char *p, size_t n)
+{
+    size_t     len, payload;
+    tunnel_t  *t = tunnel;
+
+    len = t->prefix_len;
+    memcpy(p, t->prefix, len);
+    t->prefix_len = 0;
+
+    if (t->ordered && !(t->state == BUSY && atomic_load(&phase) >= DRAIN)) {
+        payload = t->goal - t->out.pos < n - len ? t->goal - t->out.pos
+                                                 : n - len;
+
+        memcpy(p + len, stream_at(&t->out), payload);
+        t->out.pos += payload;
+        len += payload;
+    }
+
+    return len;
+}
+
+
+/* Ends a tunnel: with HTTP/2 its stream, else the connection. */
+
+static void
+conn_release(tunnel_t *t, bool reset)
+{
+    conn_t  *cn = t->conn;
+
+    t->conn = NULL;
+    cn->n--;
+
+    if (!cn->dead) {
+        link_close_stream(cn->link, t->stream, reset);
+        conn_touch(cn);
+    }
+
+    if (!front->h2) {
+        conn_close(cn);
+    }
+}
 
 
 static void
 client_want(client_t *c, tunnel_t *t, uint32_t events)
 {
-    if (t->events != events) {
+    if (!front->tls && t->events != events) {
         watch(c->ep, t->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, t->fd, events,
               t);
         t->events = events;
@@ -973,6 +1307,16 @@ client_lose(client_t *c, tunnel_t *t)
         setsockopt(t->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
         close(t->fd);
         t->fd = -1;
+    }
+
+    if (t->conn != NULL) {
+        conn_release(t, true);
+    }
+
+    if (workload == BURST) {
+        t->state = LOST;
+        c->finished++;
+        return;
     }
 
     if (workload == RATE) {
@@ -1031,6 +1375,18 @@ client_send(client_t *c, tunnel_t *t, unsigned char *prefix, size_t len,
         }
     }
 
+    if (front->tls) {
+        conn_send(t, prefix, len);
+        t->ordered |= payload;
+        t->progress = now_ns();
+
+        if (t->state == CONNECTING) {
+            t->state = HANDSHAKE;
+        }
+
+        return true;
+    }
+
     iov[0].iov_base = prefix;
     iov[0].iov_len = len;
     iov[1].iov_base = (void *) stream_at(&t->out);
@@ -1073,6 +1429,11 @@ client_advance(client_t *c, tunnel_t *t)
     unsigned char  prefix[PREFIX_LEN];
 
     if (t->step < front->steps) {
+        if (front->h2) {
+            conn_request(t);
+            return;
+        }
+
         len = front->compose(t, prefix);
         client_send(c, t, prefix, len, false);
         return;
@@ -1090,16 +1451,86 @@ client_advance(client_t *c, tunnel_t *t)
 }
 
 
+/* A new socket, which may be connected by now; -1 if not even that. */
+
+static int
+client_connect(client_t *c, struct sockaddr_in to)
+{
+    int                 fd;
+    struct sockaddr_in  from;
+
+    from = loopback(2, c->source++ % SOURCES, 0);
+
+    fd = socket(AF_INET, SOCK_STREAM|SOCK_NONBLOCK|SOCK_CLOEXEC, 0);
+
+    /* the port is chosen by connect(), which may share it between peers */
+    set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY);
+
+    if (bind(fd, (struct sockaddr *) &from, sizeof(from)) != 0
+        || (connect(fd, (struct sockaddr *) &to, sizeof(to)) != 0
+            && errno != EINPROGRESS))
+    {
+        if (fd >= 0) {
+            close(fd);
+        }
+
+        return -1;
+    }
+
+    return fd;
+}
+
+
+/* Finds a tunnel the connection of its group, or makes a new one. */
+
+static void
+client_attach(client_t *c, tunnel_t *t)
+{
+    int      fd, group;
+    conn_t  *cn;
+
+    group = (int) (t - c->tunnels) / share;
+    cn = c->conns[group];
+
+    if (cn == NULL || (cn->opened && !link_usable(cn->link))) {
+        fd = client_connect(c, proxy);
+        if (fd < 0) {
+            client_fail(c, t, strerror(errno));
+            return;
+        }
+
+        cn = allocate(sizeof(conn_t));
+        cn->fd = fd;
+        cn->group = group;
+        cn->client = c;
+        cn->link = link_new(front->h2, cn);
+        if (cn->link == NULL) {
+            die("no memory");
+        }
+
+        c->conns[group] = cn;
+        conn_touch(cn);
+    }
+
+    t->conn = cn;
+    cn->n++;
+
+    if (cn->opened) {
+        client_advance(c, t);
+    }
+}
+
+
 static void
 client_start(client_t *c, tunnel_t *t)
 {
-    struct sockaddr_in  from, to;
-
     t->state = CONNECTING;
     t->events = 0;
     t->step = 0;
     t->seen = 0;
     t->tail = 0;
+    t->prefix_len = 0;
     t->ordered = false;
     t->goal = workload == BULK ? 0 : (uint64_t) size;
     t->started = t->progress = now_ns();
@@ -1108,19 +1539,13 @@ client_start(client_t *c, tunnel_t *t)
 
     c->opening++;
 
-    from = loopback(2, c->source++ % SOURCES, 0);
-    to = proxy.sin_port ? proxy : target_address(t);
+    if (front->tls) {
+        client_attach(c, t);
+        return;
+    }
 
-    t->fd = socket(AF_INET, SOCK_STREAM|SOCK_NONBLOCK|SOCK_CLOEXEC, 0);
-
-    /* the port is chosen by connect(), which may share it between peers */
-    set_option(t->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
-    set_option(t->fd, IPPROTO_TCP, TCP_NODELAY);
-
-    if (bind(t->fd, (struct sockaddr *) &from, sizeof(from)) != 0
-        || (connect(t->fd, (struct sockaddr *) &to, sizeof(to)) != 0
-            && errno != EINPROGRESS))
-    {
+    t->fd = client_connect(c, proxy.sin_port ? proxy : target_address(t));
+    if (t->fd < 0) {
         client_fail(c, t, strerror(errno));
         return;
     }
@@ -1159,7 +1584,7 @@ client_echoed(client_t *c, tunnel_t *t)
     now = (phase_e) atomic_load(&phase);
     took = now_ns() - t->started;
 
-    if (workload != RATE && c->phase == OPEN) {
+    if (workload > BURST && c->phase == OPEN) {
         client_settle(c, t, READY);
         return;
     }
@@ -1171,6 +1596,12 @@ client_echoed(client_t *c, tunnel_t *t)
     }
 
     atomic_fetch_add(&c->done, 1);
+
+    if (workload == BURST) {
+        t->state = READY;
+        c->finished++;
+        return;
+    }
 
     if (now == MEASURE) {
         times_add(&c->times, took);
@@ -1186,13 +1617,56 @@ client_echoed(client_t *c, tunnel_t *t)
         return;
     }
 
-    close(t->fd);
-    t->fd = -1;
+    if (front->tls) {
+        conn_release(t, false);
+
+    } else {
+        close(t->fd);
+        t->fd = -1;
+    }
+
     t->state = FREE;
     c->opening--;
 
     if (now < DRAIN) {
         client_start(c, t);
+    }
+}
+
+
+/* All tunnels of a burst have echoed: closes all of them, and begins anew. */
+
+static void
+client_burst(client_t *c)
+{
+    int        i;
+    tunnel_t  *t;
+
+    if (c->burst_started != 0 && c->phase == MEASURE) {
+        times_add(&c->times, now_ns() - c->burst_started);
+        atomic_fetch_add(&c->bursts, 1);
+    }
+
+    for (i = 0; i < c->n; i++) {
+        t = &c->tunnels[i];
+
+        if (t->conn != NULL) {
+            conn_close(t->conn);
+            t->conn = NULL;
+        }
+
+        if (t->fd >= 0) {
+            close(t->fd);
+            t->fd = -1;
+        }
+    }
+
+    c->finished = 0;
+    c->opening = 0;
+    c->burst_started = now_ns();
+
+    for (i = 0; i < c->n; i++) {
+        client_start(c, &c->tunnels[i]);
     }
 }
 
@@ -1240,6 +1714,27 @@ client_handshake(client_t *c, tunnel_t *t, const unsigned char *p, size_t n)
 }
 
 
+/* Bytes that are no part of a bulk transfer. */
+
+static void
+client_take(client_t *c, tunnel_t *t, const unsigned char *p, size_t n)
+{
+    switch (t->state) {
+
+    case HANDSHAKE:
+        client_handshake(c, t, p, n);
+        break;
+
+    case ECHO:
+        client_echo(c, t, p, n);
+        break;
+
+    default:
+        client_fail(c, t, "bytes that nobody sent");
+    }
+}
+
+
 static void
 client_read(client_t *c, tunnel_t *t)
 {
@@ -1259,24 +1754,78 @@ client_read(client_t *c, tunnel_t *t)
 
     t->progress = now_ns();
 
-    switch (t->state) {
-
-    case BUSY:
+    if (t->state == BUSY) {
         atomic_fetch_add(&c->bytes, (uint64_t) n);
-        break;
+        return;
+    }
 
-    case HANDSHAKE:
-        client_handshake(c, t, c->scratch, (size_t) n);
-        break;
+    client_take(c, t, c->scratch, (size_t) n);
+}
 
-    case ECHO:
-        client_echo(c, t, c->scratch, (size_t) n);
-        break;
 
-    default:
-        client_fail(c, t, "bytes that nobody sent");
+/* What a link tells of a tunnel. */
+
+static void
+conn_received(void *tunnel, const unsigned char *p, size_t n)
+{
+    tunnel_t  *t = tunnel;
+    client_t  *c = t->conn->client;
+
+    t->progress = now_ns();
+
+    if (t->state != BUSY) {
+        client_take(c, t, p, n);
+
+    } else if (stream_take(&t->in, p, n)) {
+        atomic_fetch_add(&c->bytes, n);
+
+    } else {
+        client_fail(c, t, "wrong bytes");
     }
 }
+
+
+static void
+conn_answered(void *tunnel, int status)
+{
+    tunnel_t  *t = tunnel;
+    client_t  *c = t->conn->client;
+
+    if (status / 100 != 2) {
+        failed("the answer to CONNECT is %d", status);
+        client_lose(c, t);
+        return;
+    }
+
+    t->step++;
+    client_advance(c, t);
+}
+
+
+static void
+conn_closed(void *tunnel, uint32_t code)
+{
+    tunnel_t  *t = tunnel;
+    client_t  *c = t->conn->client;
+
+    enum { REFUSED_STREAM = 7 };
+
+    if (code == REFUSED_STREAM && t->state == HANDSHAKE) {
+        /* the proxy was about to close the connection when this came */
+
+        conn_release(t, false);
+        c->opening--;
+        client_start(c, t);
+        return;
+    }
+
+    client_fail(c, t, code ? "its stream was reset" : "closed");
+}
+
+
+static const link_events_t  link_events = {
+    conn_opened, conn_received, conn_pull, conn_answered, conn_closed
+};
 
 
 static void
@@ -1449,10 +1998,20 @@ client_main(void *data)
             client_start(c, &c->tunnels[c->opened++]);
         }
 
+        if (workload == BURST && c->finished == c->n && now < DRAIN) {
+            client_burst(c);
+        }
+
+        conns_flush(c);
+
         n = epoll_wait(c->ep, ev, EVENTS, TICK_MS);
 
         for (i = 0; i < n; i++) {
-            client_event(c, ev[i].data.ptr, ev[i].events);
+            if (front->tls) {
+                conn_event(ev[i].data.ptr, ev[i].events);
+            } else {
+                client_event(c, ev[i].data.ptr, ev[i].events);
+            }
         }
 
         client_tick(c);
@@ -1683,6 +2242,19 @@ quiet(void)
 }
 
 
+static int
+bursts(void)
+{
+    int  i, n;
+
+    for (i = 0, n = 0; i < threads; i++) {
+        n += atomic_load(&clients[i].bursts);
+    }
+
+    return n;
+}
+
+
 static bool
 wait_for(int (*value)(void), int want, double seconds)
 {
@@ -1737,10 +2309,11 @@ start(void)
     for (i = 0, id = 0; i < threads; i++) {
         c = &clients[i];
         c->n = tunnels / threads + (i < tunnels % threads);
-        c->concurrency = workload == RATE ? c->n
-                                          : (OPENING + threads - 1) / threads;
+        c->concurrency = workload <= BURST ? c->n
+                                           : (OPENING + threads - 1) / threads;
         c->source = (unsigned) (i * SOURCES / threads);
         c->tunnels = allocate((size_t) c->n * sizeof(tunnel_t));
+        c->conns = allocate((size_t) c->n * sizeof(conn_t *));
 
         for (k = 0; k < c->n; k++) {
             c->tunnels[k].id = id++;
@@ -1822,7 +2395,7 @@ run_measured(void)
 
     start();
 
-    if (workload != RATE && !wait_for(settled, tunnels, TIMEOUT)) {
+    if (workload > BURST && !wait_for(settled, tunnels, TIMEOUT)) {
         failed("%d of %d tunnels opened", settled(), tunnels);
     }
 
@@ -1832,6 +2405,10 @@ run_measured(void)
     a = sample(false);
     atomic_store(&phase, MEASURE);
     wait_seconds(duration);
+
+    if (workload == BURST && !wait_for(bursts, 1, TIMEOUT)) {
+        failed("no burst of tunnels came to its end");
+    }
 
     b = sample(false);
     atomic_store(&phase, DRAIN);
@@ -1871,6 +2448,7 @@ run_measured(void)
         break;
 
     case RATE:
+    case BURST:
         result("tunnels_per_s", done / time);
         break;
 
@@ -1887,7 +2465,7 @@ run_measured(void)
         if (workload == BULK) {
             result("cpu_s_per_gib", cpu / gib);
         } else {
-            result(workload == RATE ? "cpu_us_per_tunnel" : "cpu_us_per_ping",
+            result(workload == PING ? "cpu_us_per_ping" : "cpu_us_per_tunnel",
                    cpu / done * 1e6);
         }
 
@@ -1902,17 +2480,20 @@ run_measured(void)
 /* The command line. */
 
 static const char  usage[] =
-"usage: tunnelbench rate|ping|bulk|idle [option ...]\n"
+"usage: tunnelbench rate|burst|ping|bulk|idle [option ...]\n"
 "\n"
 "  rate        tunnels are opened, echo some bytes, and are closed\n"
+"  burst       the same, but all at once; the times are those of all\n"
 "  ping        tunnels echo some bytes, again and again\n"
 "  bulk        tunnels carry as much as they can\n"
 "  idle        tunnels are opened, echo some bytes, and stay\n"
 "\n"
-"  -f FRONT    direct, relay, connect, socks5, or sni [direct]\n"
+"  -f FRONT    direct, relay, connect, connect-tls, connect-h2, socks5, sni\n"
+"              [direct]\n"
 "  -p A:P      the proxy, within 127.0.0.0/8\n"
 "  -P PID      its first process, for its use of CPU and memory\n"
 "  -n N        tunnels [64]\n"
+"  -c N        of these, how many share a connection of connect-h2 [64]\n"
 "  -s N        bytes of an echo [1]\n"
 "  -D DIR      of bulk: down, up, or both [down]\n"
 "  -d SECONDS  measured [3]\n"
@@ -1981,17 +2562,18 @@ parse_proxy(char *text)
 static void
 parse_options(int argc, char **argv)
 {
-    int  o;
+    int          o;
+    const char  *why;
 
     static const char *const  workloads[] = {
-        "rate", "ping", "bulk", "idle", NULL
+        "rate", "burst", "ping", "bulk", "idle", NULL
     };
 
     static const char *const  directions[] = { "down", "up", "both", NULL };
 
     front = &fronts[0];
 
-    while ((o = getopt(argc, argv, "f:p:P:n:s:D:d:w:o:t:h")) != -1) {
+    while ((o = getopt(argc, argv, "f:p:P:n:c:s:D:d:w:o:t:h")) != -1) {
         switch (o) {
 
         case 'f':
@@ -2016,6 +2598,9 @@ parse_options(int argc, char **argv)
         case 'n':
             tunnels = (int) number(optarg, 1, MAX_TUNNELS);
             break;
+        case 'c':
+            share = (int) number(optarg, 1, MAX_TUNNELS);
+            break;
         case 's':
             size = (int) number(optarg, 1, BLOCK);
             break;
@@ -2036,6 +2621,13 @@ parse_options(int argc, char **argv)
             break;
         case 'h':
             fputs(usage, stdout);
+            why = link_init(NULL);
+
+            if (why != NULL) {
+                printf("\nWithout connect-tls and connect-h2: it is %s.\n",
+                       why);
+            }
+
             exit(0);
         default:
             fputs(usage, stderr);
@@ -2057,6 +2649,10 @@ parse_options(int argc, char **argv)
     if (threads > tunnels) {
         threads = tunnels;
     }
+
+    if (!front->h2) {
+        share = 1;
+    }
 }
 
 
@@ -2074,9 +2670,15 @@ int
 main(int argc, char **argv)
 {
     rlim_t         need;
+    const char    *why;
     struct rlimit  rl;
 
     parse_options(argc, argv);
+
+    why = front->tls ? link_init(&link_events) : NULL;
+    if (why != NULL) {
+        die("front \"%s\": %s", front->name, why);
+    }
 
     /* both ends are here, and one that was closed may have to be accepted */
     need = (rlim_t) (2 * tunnels + 2 * OPENING + 128);

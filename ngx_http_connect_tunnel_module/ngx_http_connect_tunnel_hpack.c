@@ -22,12 +22,16 @@
 #define NGX_HTTP_HPACK_MAX       ((1 << 24) - 1)   /* of a frame */
 
 
+static size_t ngx_http_hpack_indexes(u_char *p, u_char *last);
+static ngx_int_t ngx_http_hpack_block(ngx_http_hpack_t *h, u_char **p,
+    u_char *last);
 static ngx_int_t ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p,
     u_char *last);
 static ngx_int_t ngx_http_hpack_first(ngx_http_hpack_t *h, size_t len);
 static ngx_int_t ngx_http_hpack_fragment(ngx_http_hpack_t *h, u_char **p,
     u_char *last);
 static ngx_int_t ngx_http_hpack_field(ngx_http_hpack_t *h, nghttp2_nv *nv);
+static void ngx_http_hpack_decide(ngx_http_hpack_t *h, nghttp2_nv *nv);
 static u_char *ngx_http_hpack_pseudo(ngx_http_hpack_t *h, u_char *p,
     nghttp2_nv *nv);
 static ngx_int_t ngx_http_hpack_complete(ngx_http_hpack_t *h);
@@ -48,9 +52,15 @@ static ngx_int_t ngx_http_hpack_raw(ngx_http_hpack_t *h);
     ((len) == sizeof(s) - 1 && ngx_memcmp(p, s, sizeof(s) - 1) == 0)
 
 
-/* to a parser without fields in its table this changes nothing */
+/*
+ * The parser's table is given no room.  So nothing gets into it, though fields
+ * are such as are added to it: others nginx does not measure right when it
+ * skips the fields of a stream that it has refused.
+ */
 
-static u_char  ngx_http_hpack_nothing[] = { 0x20 };
+#define NGX_HTTP_HPACK_NO_TABLE  0x20
+#define NGX_HTTP_HPACK_LITERAL   0x40
+
 
 /* an index of 0, and a name of 2 megabytes */
 
@@ -85,12 +95,95 @@ ngx_http_hpack_free(ngx_http_hpack_t *h)
 ngx_int_t
 ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last)
 {
+    size_t     len;
+    ngx_int_t  rc;
+
+    if (h->pass && !h->reading) {
+
+        len = ngx_http_hpack_indexes(*p, last);
+
+        if (len) {
+            *p += len;
+            return NGX_DECLINED;
+        }
+    }
+
+    rc = ngx_http_hpack_block(h, p, last);
+
+    if (h->passing && rc != NGX_ERROR) {
+        return NGX_DECLINED;
+    }
+
+    if (rc == NGX_AGAIN) {
+
+        /* what was used up is here, and no longer there to pass */
+
+        h->pass = 0;
+    }
+
+    return rc;
+}
+
+
+/*
+ * A client that asks for the same again sends nothing but indexes.  These do
+ * not change its table, and the method is seen without it.  Returns the length
+ * of such a frame, or 0 if it is another one.
+ */
+
+static size_t
+ngx_http_hpack_indexes(u_char *p, u_char *last)
+{
+    u_char      flags;
+    size_t      len, priority;
+    ngx_uint_t  method;
+
+    if (last - p < NGX_HTTP_HPACK_FRAME) {
+        return 0;
+    }
+
+    len = (p[0] << 16) + (p[1] << 8) + p[2];
+    flags = p[4];
+    priority = (flags & NGX_HTTP_HPACK_PRIORITY) ? 5 : 0;
+
+    p += NGX_HTTP_HPACK_FRAME;
+
+    if (!(flags & NGX_HTTP_HPACK_END_HEADERS)
+        || (flags & NGX_HTTP_HPACK_PADDED)
+        || len > (size_t) (last - p)
+        || len < priority)
+    {
+        return 0;
+    }
+
+    last = p + len;
+    method = 0;
+
+    for (p += priority; p < last; p++) {
+
+        if (*p <= 0x80 || *p == 0xff) {
+            return 0;
+        }
+
+        if (*p == 0x82 || *p == 0x83) {
+            method = 1;
+        }
+    }
+
+    return method ? NGX_HTTP_HPACK_FRAME + len : 0;
+}
+
+
+static ngx_int_t
+ngx_http_hpack_block(ngx_http_hpack_t *h, u_char **p, u_char *last)
+{
     size_t     n;
     ngx_int_t  rc;
 
     if (!h->reading) {
         h->reading = 1;
         h->connect = 0;
+        h->passing = 0;
         h->first = 0;
         h->started = 0;
         h->ended = 0;
@@ -105,7 +198,7 @@ ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last)
         h->budget = 2 * h->limit + 16384;
 
         if (h->start) {
-            h->out = h->start + NGX_HTTP_HPACK_ROOM;
+            h->out = h->start + NGX_HTTP_HPACK_ROOM + 1;
         }
     }
 
@@ -141,7 +234,7 @@ ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last)
 }
 
 
-/* NGX_DONE once it is read, otherwise as ngx_http_hpack_read() */
+/* NGX_DONE once it is read, otherwise as ngx_http_hpack_block() */
 
 static ngx_int_t
 ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p, u_char *last)
@@ -182,8 +275,10 @@ ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p, u_char *last)
             break;
         }
 
+        size = NGX_HTTP_HPACK_FRAME;
+
         if (flags & NGX_HTTP_HPACK_PADDED) {
-            size = NGX_HTTP_HPACK_FRAME + 1;
+            size++;
         }
 
         if (flags & NGX_HTTP_HPACK_PRIORITY) {
@@ -210,6 +305,10 @@ ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p, u_char *last)
 
     h->nhead = 0;
     h->ended = (flags & NGX_HTTP_HPACK_END_HEADERS) ? 1 : 0;
+
+    if (h->passing) {
+        return NGX_DONE;
+    }
 
     if (len + NGX_HTTP_HPACK_FRAME > h->budget) {
         return ngx_http_hpack_too_large(h);
@@ -245,7 +344,7 @@ ngx_http_hpack_first(ngx_http_hpack_t *h, size_t len)
 }
 
 
-/* NGX_DONE once it is read, otherwise as ngx_http_hpack_read() */
+/* NGX_DONE once it is read, otherwise as ngx_http_hpack_block() */
 
 static ngx_int_t
 ngx_http_hpack_fragment(ngx_http_hpack_t *h, u_char **p, u_char *last)
@@ -290,6 +389,14 @@ ngx_http_hpack_field(ngx_http_hpack_t *h, nghttp2_nv *nv)
     u_char  *p;
     size_t   size;
 
+    if (h->pass && !h->passing) {
+        ngx_http_hpack_decide(h, nv);
+    }
+
+    if (h->passing) {
+        return NGX_DONE;
+    }
+
     size = nv->namelen + nv->valuelen;
 
     if (size > h->left) {
@@ -314,12 +421,34 @@ ngx_http_hpack_field(ngx_http_hpack_t *h, nghttp2_nv *nv)
         h->fields = p - h->start;
     }
 
-    *p++ = 0;
+    *p++ = NGX_HTTP_HPACK_LITERAL;
 
     p = ngx_http_hpack_string(p, nv->name, nv->namelen);
     h->out = ngx_http_hpack_string(p, nv->value, nv->valuelen);
 
     return NGX_DONE;
+}
+
+
+/* whether the block is a CONNECT is known when there is its method, or not */
+
+static void
+ngx_http_hpack_decide(ngx_http_hpack_t *h, nghttp2_nv *nv)
+{
+    if (nv->namelen && nv->name[0] == ':'
+        && !ngx_http_hpack_is(nv->name, nv->namelen, ":method"))
+    {
+        return;
+    }
+
+    if (nv->namelen && nv->name[0] == ':'
+        && ngx_http_hpack_is(nv->value, nv->valuelen, "CONNECT"))
+    {
+        h->pass = 0;
+        return;
+    }
+
+    h->passing = 1;
 }
 
 
@@ -335,7 +464,7 @@ ngx_http_hpack_pseudo(ngx_http_hpack_t *h, u_char *p, nghttp2_nv *nv)
     len = nv->valuelen;
 
     if (ngx_http_hpack_is(nv->name, nv->namelen, ":authority")) {
-        *p++ = 0x01;
+        *p++ = NGX_HTTP_HPACK_LITERAL|1;
         p = ngx_http_hpack_string(p, value, len);
 
         h->authorities++;
@@ -359,7 +488,7 @@ ngx_http_hpack_pseudo(ngx_http_hpack_t *h, u_char *p, nghttp2_nv *nv)
             len = sizeof("TUNNEL") - 1;
         }
 
-        *p++ = 0x02;
+        *p++ = NGX_HTTP_HPACK_LITERAL|2;
 
         return ngx_http_hpack_string(p, value, len);
     }
@@ -367,7 +496,7 @@ ngx_http_hpack_pseudo(ngx_http_hpack_t *h, u_char *p, nghttp2_nv *nv)
     h->others = 1;
 
     if (ngx_http_hpack_is(nv->name, nv->namelen, ":path")) {
-        *p++ = 0x04;
+        *p++ = NGX_HTTP_HPACK_LITERAL|4;
 
     } else if (ngx_http_hpack_is(nv->name, nv->namelen, ":scheme")) {
 
@@ -376,10 +505,10 @@ ngx_http_hpack_pseudo(ngx_http_hpack_t *h, u_char *p, nghttp2_nv *nv)
             return p;
         }
 
-        *p++ = 0x06;
+        *p++ = NGX_HTTP_HPACK_LITERAL|6;
 
     } else {
-        *p++ = 0;
+        *p++ = NGX_HTTP_HPACK_LITERAL;
         p = ngx_http_hpack_string(p, nv->name, nv->namelen);
     }
 
@@ -406,19 +535,21 @@ ngx_http_hpack_complete(ngx_http_hpack_t *h)
 
     (void) nghttp2_hd_inflate_end_headers(h->inflater);
 
+    if (h->pass) {
+        h->passing = 1;
+        h->reading = 0;
+
+        return NGX_OK;
+    }
+
     if (h->connect && ngx_http_hpack_connect(h) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    if (h->start == NULL || h->out == h->start + NGX_HTTP_HPACK_ROOM) {
+    /* there may be no field at all */
 
-        /* no field at all */
-
-        if (ngx_http_hpack_room(h, 1) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        *h->out++ = ngx_http_hpack_nothing[0];
+    if (ngx_http_hpack_room(h, 0) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     p = h->start + NGX_HTTP_HPACK_ROOM;
@@ -480,7 +611,7 @@ ngx_http_hpack_connect(ngx_http_hpack_t *h)
     ngx_memmove(h->end - rest, p, rest);
 
     *p++ = 0x87;                             /* :scheme https */
-    *p++ = 0x04;                             /* :path */
+    *p++ = NGX_HTTP_HPACK_LITERAL|4;         /* :path */
 
     p = ngx_http_hpack_int(p, 1 + h->len);
     *p++ = '/';
@@ -506,7 +637,7 @@ ngx_http_hpack_room(ngx_http_hpack_t *h, size_t size)
         return NGX_OK;
     }
 
-    used = h->start ? (size_t) (h->out - h->start) : NGX_HTTP_HPACK_ROOM;
+    used = h->start ? (size_t) (h->out - h->start) : NGX_HTTP_HPACK_ROOM + 1;
     size = ngx_max(2 * used + size, NGX_HTTP_HPACK_SIZE);
 
     start = ngx_alloc(size, h->log);
@@ -517,6 +648,9 @@ ngx_http_hpack_room(ngx_http_hpack_t *h, size_t size)
     if (h->start) {
         ngx_memcpy(start, h->start, used);
         ngx_free(h->start);
+
+    } else {
+        start[NGX_HTTP_HPACK_ROOM] = NGX_HTTP_HPACK_NO_TABLE;
     }
 
     h->start = start;
@@ -577,15 +711,7 @@ ngx_http_hpack_frame(ngx_http_hpack_t *h, u_char *p, size_t len, u_char flags)
         len += 5;
     }
 
-    *p++ = (u_char) (len >> 16);
-    *p++ = (u_char) (len >> 8);
-    *p++ = (u_char) len;
-    *p++ = (u_char) type;
-    *p++ = flags;
-    *p++ = (u_char) (h->sid >> 24);
-    *p++ = (u_char) (h->sid >> 16);
-    *p++ = (u_char) (h->sid >> 8);
-    *p++ = (u_char) h->sid;
+    p = ngx_http_hpack_write(p, len, type, flags, h->sid);
 
     if (flags & NGX_HTTP_HPACK_PRIORITY) {
         p = ngx_cpymem(p, h->priority, 5);
@@ -597,16 +723,42 @@ ngx_http_hpack_frame(ngx_http_hpack_t *h, u_char *p, size_t len, u_char flags)
 }
 
 
+u_char *
+ngx_http_hpack_write(u_char *p, size_t len, ngx_uint_t type, u_char flags,
+    ngx_uint_t sid)
+{
+    *p++ = (u_char) (len >> 16);
+    *p++ = (u_char) (len >> 8);
+    *p++ = (u_char) len;
+    *p++ = (u_char) type;
+    *p++ = flags;
+
+    return ngx_http_hpack_write_uint32(p, (uint32_t) sid);
+}
+
+
+u_char *
+ngx_http_hpack_write_uint32(u_char *p, uint32_t n)
+{
+    *p++ = (u_char) (n >> 24);
+    *p++ = (u_char) (n >> 16);
+    *p++ = (u_char) (n >> 8);
+    *p++ = (u_char) n;
+
+    return p;
+}
+
+
 ngx_int_t
 ngx_http_hpack_start(ngx_http_hpack_t *h)
 {
-    if (!h->first || h->started) {
+    if (!h->first || h->started || h->passing) {
         return NGX_DECLINED;
     }
 
     h->pos = h->piece;
     h->last = ngx_http_hpack_frame(h, h->pos, 1, 0);
-    *h->last++ = ngx_http_hpack_nothing[0];
+    *h->last++ = NGX_HTTP_HPACK_NO_TABLE;
 
     return NGX_OK;
 }
@@ -647,9 +799,12 @@ ngx_http_hpack_too_large(ngx_http_hpack_t *h)
 static ngx_int_t
 ngx_http_hpack_error(ngx_http_hpack_t *h, u_char *bytes, size_t len)
 {
-    h->pos = h->piece;
-    h->last = ngx_http_hpack_frame(h, h->pos, len, NGX_HTTP_HPACK_END_HEADERS);
-    h->last = ngx_cpymem(h->last, bytes, len);
+    if (!h->passing) {
+        h->pos = h->piece;
+        h->last = ngx_http_hpack_frame(h, h->pos, len,
+                                       NGX_HTTP_HPACK_END_HEADERS);
+        h->last = ngx_cpymem(h->last, bytes, len);
+    }
 
     h->connect = 0;
     h->reading = 0;
@@ -664,12 +819,15 @@ ngx_http_hpack_error(ngx_http_hpack_t *h, u_char *bytes, size_t len)
 static ngx_int_t
 ngx_http_hpack_raw(ngx_http_hpack_t *h)
 {
-    if (ngx_http_hpack_start(h) != NGX_OK) {
-        h->pos = h->piece;
-        h->last = h->pos;
-    }
+    if (!h->passing) {
 
-    h->last = ngx_cpymem(h->last, h->head, h->nhead);
+        if (ngx_http_hpack_start(h) != NGX_OK) {
+            h->pos = h->piece;
+            h->last = h->pos;
+        }
+
+        h->last = ngx_cpymem(h->last, h->head, h->nhead);
+    }
 
     h->connect = 0;
     h->reading = 0;

@@ -4,11 +4,15 @@
  * written as a parser takes them that knows neither CONNECT nor the client's
  * dynamic table.
  *
- * A block, HEADERS and its CONTINUATIONs, becomes one frame whose fields are
- * of the static table, or literals that are not indexed.  Of a CONNECT, ":method" says
- * TUNNEL, and ":scheme" and ":path", which is "/" and the authority, are
- * added.  If the client sent these two, they are there twice, and an error; so
- * is the missing path of a CONNECT that has no authority, or two.
+ * A block, HEADERS and its CONTINUATIONs, becomes one frame whose fields are of
+ * the static table, or literals for a table without room.  Of a CONNECT,
+ * ":method" says TUNNEL, and ":scheme" and ":path", which is "/" and the
+ * authority, are added.  If the client sent these two, they are there twice,
+ * and an error; so is the missing path of a CONNECT that has no authority, or
+ * two.
+ *
+ * Before the first CONNECT blocks may pass as they are, for the parser's table
+ * is the client's until then.
  *
  * What a parser would refuse is left to it: a malformed frame is passed as it
  * is, and other errors as bytes that are the same error to the parser.
@@ -46,6 +50,8 @@ typedef struct {
 
     ngx_log_t              *log;
     size_t                  limit;       /* of names and values of a block */
+    unsigned                pass:1;      /* blocks may, as they are; cleared
+                                            with the first one that does not */
 
     /* results */
 
@@ -61,6 +67,7 @@ typedef struct {
 
     /* private */
 
+    unsigned                passing:1;   /* the block does */
     unsigned                first:1;     /* frame of the block was seen */
     unsigned                started:1;   /* the parser knows of the block */
     unsigned                ended:1;     /* the last frame was seen */
@@ -106,7 +113,8 @@ void ngx_http_hpack_free(ngx_http_hpack_t *h);
  * on, and *p is moved.
  *
  * NGX_AGAIN: more bytes are needed.  NGX_OK: the block is complete, or broken
- * is set, and the bytes of pos are to go to the parser.  NGX_ERROR: no memory.
+ * is set, and the bytes of pos are to go to the parser.  NGX_DECLINED: instead,
+ * those that were used up are.  NGX_ERROR: no memory.
  */
 
 ngx_int_t ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last);
@@ -119,6 +127,12 @@ ngx_int_t ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last);
  */
 
 ngx_int_t ngx_http_hpack_start(ngx_http_hpack_t *h);
+
+/* a frame's header, and a number behind it; return the end */
+
+u_char *ngx_http_hpack_write(u_char *p, size_t len, ngx_uint_t type,
+    u_char flags, ngx_uint_t sid);
+u_char *ngx_http_hpack_write_uint32(u_char *p, uint32_t n);
 
 /*
  * Frees the memory of a block whose bytes were delivered; another block may be

@@ -827,6 +827,10 @@ ngx_http_intake_skip(ngx_http_intake_t *in, u_char *p, u_char *last)
 
     while (p < last && (*p == CR || *p == LF)) {
         p++;
+
+        /* HTTP/2 has none */
+
+        in->preface = 0;
     }
 
     return p - start;

@@ -893,6 +893,16 @@ ngx_http_connect_tunnel_cleanup(void *data)
     ngx_http_connect_tunnel_ctx_t  *ctx = data;
 
     ngx_tunnel_session_close(&ctx->session);
+
+#if (NGX_HTTP_TUNNEL_V2)
+
+    if (ctx->stream) {
+        ngx_http_connect_tunnel_v2_close(ctx->stream,
+                                         ctx->session.relay->reason);
+        ctx->stream = NULL;
+    }
+
+#endif
 }
 
 

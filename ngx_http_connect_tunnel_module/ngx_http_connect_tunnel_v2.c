@@ -76,8 +76,9 @@ static ngx_int_t ngx_http_tunnel_v2_stash(ngx_http_tunnel_v2_t *v, u_char *p,
     size_t size, ngx_uint_t keep);
 static ngx_int_t ngx_http_tunnel_v2_hold(ngx_http_tunnel_v2_t *v, u_char *p,
     u_char *last);
-static u_char *ngx_http_tunnel_v2_pass(ngx_http_tunnel_v2_t *v, u_char *p,
-    u_char *last);
+static ngx_uint_t ngx_http_tunnel_v2_goaway(ngx_http_tunnel_v2_t *v);
+static ngx_int_t ngx_http_tunnel_v2_look(ngx_http_tunnel_v2_t *v,
+    u_char **pos, u_char *last, u_char **end);
 static u_char *ngx_http_tunnel_v2_preface(ngx_http_tunnel_v2_t *v, u_char *p,
     u_char *last);
 static void ngx_http_tunnel_v2_head(ngx_http_tunnel_v2_t *v, u_char *p);
@@ -176,6 +177,7 @@ ngx_http_connect_tunnel_v2_create(ngx_connection_t *c,
     v->hpack.log = c->log;
     v->hpack.limit = cscf->large_client_header_buffers.size
                      * cscf->large_client_header_buffers.num;
+    v->hpack.pass = 1;
 
     return (ngx_http_hpack_init(&v->hpack) == NGX_OK) ? v : NULL;
 }
@@ -208,9 +210,10 @@ ssize_t
 ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
     size_t size)
 {
-    size_t             total, preface;
-    ssize_t            n;
-    ngx_http_hpack_t  *h;
+    size_t                     total, preface;
+    ssize_t                    n;
+    ngx_http_hpack_t          *h;
+    ngx_http_v2_connection_t  *h2c;
 
     h = &v->hpack;
 
@@ -218,7 +221,7 @@ ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
     preface = v->preface;
     total = 0;
 
-    if (size < NGX_HTTP_TUNNEL_LEAST) {
+    if (size < NGX_HTTP_TUNNEL_LEAST && !preface) {
         ngx_log_error(NGX_LOG_ERR, v->connection->log, 0,
                       "too small a buffer for HTTP/2: %uz bytes", size);
         return NGX_ERROR;
@@ -271,6 +274,16 @@ ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
     v->connection->read->ready = (h->pos != h->last || v->pos != v->last)
                                  ? 1 : v->more;
 
+    if (v->connection->data != v->hc) {
+
+        /* nginx compares what it has read with what is of use in it */
+
+        h2c = v->connection->data;
+        h2c->total_bytes += (off_t) v->nread - (off_t) total;
+    }
+
+    v->nread = 0;
+
     return total;
 }
 
@@ -300,33 +313,24 @@ static ssize_t
 ngx_http_tunnel_v2_raw(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
 {
     size_t   n;
-    u_char  *p;
+    u_char  *p, *end;
 
-    n = 0;
+    p = v->pos;
+    n = ngx_min(size, (size_t) (v->last - p));
 
-    if (!v->hpack.reading) {
-        n = ngx_min(size, (size_t) (v->last - v->pos));
-        p = ngx_http_tunnel_v2_pass(v, v->pos, v->pos + n);
-
-        n = p - v->pos;
-
-        ngx_memcpy(buf, v->pos, n);
-        v->pos = p;
+    if (ngx_http_tunnel_v2_look(v, &p, p + n, &end) != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    if (n == 0) {
+    n = end - v->pos;
 
-        if (!v->hpack.reading
-            && ngx_http_tunnel_v2_hold(v, v->pos, v->last) == NGX_OK)
-        {
-            v->pos = v->last;
+    ngx_memcpy(buf, v->pos, n);
 
-        } else if (ngx_http_hpack_read(&v->hpack, &v->pos, v->last)
-                   == NGX_ERROR)
-        {
-            return NGX_ERROR;
-        }
+    if (ngx_http_tunnel_v2_hold(v, p, v->last) == NGX_OK) {
+        p = v->last;
     }
+
+    v->pos = p;
 
     if (v->pos == v->last && v->raw) {
         ngx_free(v->raw);
@@ -340,9 +344,8 @@ ngx_http_tunnel_v2_raw(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
 static ssize_t
 ngx_http_tunnel_v2_read(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
 {
-    u_char                    *p, *last;
-    ssize_t                    n;
-    ngx_http_v2_connection_t  *h2c;
+    u_char   *p, *last, *end;
+    ssize_t   n;
 
     ngx_memcpy(buf, v->held, v->nheld);
 
@@ -350,15 +353,13 @@ ngx_http_tunnel_v2_read(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
 
     v->more = v->connection->read->ready;
 
-    if (n == NGX_AGAIN && v->hpack.reading) {
+    /* a block behind a GOAWAY is skipped, but not its CONTINUATION */
 
-        h2c = v->connection->data;
-
-        /* a block behind a GOAWAY is not parsed, if it is of one frame */
-
-        if (!h2c->goaway && ngx_http_hpack_start(&v->hpack) == NGX_OK) {
-            return NGX_DONE;
-        }
+    if (n == NGX_AGAIN && v->hpack.reading
+        && !ngx_http_tunnel_v2_goaway(v)
+        && ngx_http_hpack_start(&v->hpack) == NGX_OK)
+    {
+        return NGX_DONE;
     }
 
     if (n <= 0) {
@@ -366,33 +367,25 @@ ngx_http_tunnel_v2_read(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
         return n;
     }
 
-    last = buf + v->nheld + n;
-    v->nheld = 0;
+    v->nread += n;
 
     p = buf;
+    last = buf + v->nheld + n;
 
-    if (v->hpack.reading) {
+    v->nheld = 0;
 
-        if (ngx_http_hpack_read(&v->hpack, &p, last) == NGX_ERROR) {
-            return NGX_ERROR;
-        }
-
-        n = 0;
-
-    } else {
-        p = ngx_http_tunnel_v2_pass(v, p, last);
-        n = p - buf;
-
-        if (ngx_http_tunnel_v2_hold(v, p, last) == NGX_OK) {
-            p = last;
-        }
-    }
-
-    if (p != last && ngx_http_tunnel_v2_stash(v, p, last - p, 0) != NGX_OK) {
+    if (ngx_http_tunnel_v2_look(v, &p, last, &end) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    return n ? n : NGX_DONE;
+    if (p != last
+        && ngx_http_tunnel_v2_hold(v, p, last) != NGX_OK
+        && ngx_http_tunnel_v2_stash(v, p, last - p, 0) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return (end != buf) ? end - buf : NGX_DONE;
 }
 
 
@@ -427,12 +420,31 @@ ngx_http_tunnel_v2_stash(ngx_http_tunnel_v2_t *v, u_char *p, size_t size,
 }
 
 
+/* whether nginx takes no more streams */
+
+static ngx_uint_t
+ngx_http_tunnel_v2_goaway(ngx_http_tunnel_v2_t *v)
+{
+    ngx_http_v2_connection_t  *h2c;
+
+    if (v->connection->data == v->hc) {
+        return 0;
+    }
+
+    h2c = v->connection->data;
+
+    return h2c->goaway;
+}
+
+
 /* keeps the header of a frame that is not there as a whole */
 
 static ngx_int_t
 ngx_http_tunnel_v2_hold(ngx_http_tunnel_v2_t *v, u_char *p, u_char *last)
 {
-    if (last - p >= NGX_HTTP_HPACK_FRAME) {
+    if (last - p >= NGX_HTTP_HPACK_FRAME
+        || v->preface || v->hpack.reading || v->rest)
+    {
         return NGX_DECLINED;
     }
 
@@ -443,38 +455,83 @@ ngx_http_tunnel_v2_hold(ngx_http_tunnel_v2_t *v, u_char *p, u_char *last)
 }
 
 
-/* returns the end of what passes as it is: there a block begins, or nothing */
+/*
+ * Looks at bytes from *pos on, and moves it.  Those before *end pass as they
+ * are; those behind it were of a block, for which there are other bytes, now
+ * or later.  NGX_OK or NGX_ERROR.
+ */
 
-static u_char *
-ngx_http_tunnel_v2_pass(ngx_http_tunnel_v2_t *v, u_char *p, u_char *last)
+static ngx_int_t
+ngx_http_tunnel_v2_look(ngx_http_tunnel_v2_t *v, u_char **pos, u_char *last,
+    u_char **end)
 {
+    u_char            *p;
+    ngx_int_t          rc;
+    ngx_http_hpack_t  *h;
+
+    p = *pos;
+    h = &v->hpack;
+
     if (v->preface) {
-        return ngx_http_tunnel_v2_preface(v, p, last);
+        p = ngx_http_tunnel_v2_preface(v, p, last);
+        goto done;
     }
 
     for ( ;; ) {
 
-        if (v->hpack.broken) {
-            return last;
+        if (h->broken) {
+            p = last;
+            goto done;
         }
 
         if (v->rest || v->eof) {
             p = ngx_http_tunnel_v2_frame(v, p, last);
 
             if (v->rest) {
-                return p;
+                goto done;
             }
         }
 
-        if (last - p < NGX_HTTP_HPACK_FRAME
-            || p[3] == NGX_HTTP_HPACK_HEADERS)
-        {
-            return p;
+        if (!h->reading) {
+
+            if (last - p < NGX_HTTP_HPACK_FRAME) {
+                goto done;
+            }
+
+            if (p[3] != NGX_HTTP_HPACK_HEADERS) {
+                ngx_http_tunnel_v2_head(v, p);
+                p += NGX_HTTP_HPACK_FRAME;
+
+                continue;
+            }
         }
 
-        ngx_http_tunnel_v2_head(v, p);
-        p += NGX_HTTP_HPACK_FRAME;
+        *end = p;
+
+        rc = ngx_http_hpack_read(h, &p, last);
+
+        if (rc == NGX_ERROR
+            || (rc == NGX_OK && h->broken && ngx_http_tunnel_v2_goaway(v)))
+        {
+            return NGX_ERROR;
+        }
+
+        if (rc != NGX_DECLINED) {
+            *pos = p;
+            return NGX_OK;
+        }
+
+        if (p == last) {
+            goto done;
+        }
     }
+
+done:
+
+    *pos = p;
+    *end = p;
+
+    return NGX_OK;
 }
 
 
@@ -745,7 +802,10 @@ ngx_http_tunnel_v2_keep(ngx_http_tunnel_stream_t *st, u_char *p, size_t size)
     start = (u_char *) (in + 1);
 
     if (in != st->in || st->last + size > start + in->size) {
-        ngx_memmove(start, st->pos, len);
+
+        if (len) {
+            ngx_memmove(start, st->pos, len);
+        }
 
         st->pos = start;
         st->last = start + len;
@@ -789,6 +849,13 @@ ngx_http_connect_tunnel_v2_end(ngx_http_request_t *r,
     st->window = stream->recv_window;
     st->code = NGX_HTTP_TUNNEL_CANCEL;
     st->eof = stream->in_closed;
+
+    if (v->padded && v->sid == stream->node->id && v->rest <= st->window) {
+
+        /* a frame that nginx takes for one when there is a byte more of it */
+
+        st->window -= v->rest;
+    }
 
     /* what came ahead of the tunnel, and has a buffer for a whole window */
 
@@ -848,6 +915,7 @@ ngx_http_connect_tunnel_v2_event(ngx_http_tunnel_stream_t *st)
 
     fc->read->ready = 1;
     fc->read->pending_eof = 1;
+    fc->write->ready = 1;
 
     return !(ngx_exiting && !st->v2->lost
              && st->request->stream->connection->connection->error);
@@ -855,7 +923,8 @@ ngx_http_connect_tunnel_v2_event(ngx_http_tunnel_stream_t *st)
 
 
 void
-ngx_http_connect_tunnel_v2_close(ngx_http_tunnel_stream_t *st)
+ngx_http_connect_tunnel_v2_close(ngx_http_tunnel_stream_t *st,
+    ngx_tunnel_reason_e reason)
 {
     ngx_uint_t                 code;
     ngx_http_v2_stream_t      *stream;
@@ -877,13 +946,25 @@ ngx_http_connect_tunnel_v2_close(ngx_http_tunnel_stream_t *st)
         stream->in_closed = 1;
     }
 
+    if (reason == NGX_TUNNEL_CLIENT_CLOSED && st->eof && !st->ended
+        && stream->queued == 0)
+    {
+        /* both halves end then, if the stream can take it at once */
+
+        (void) ngx_http_tunnel_v2_write(st, NULL, 0, 1);
+    }
+
     if (stream->rst_sent || h2c->connection->error
         || (stream->out_closed && stream->in_closed))
     {
         return;
     }
 
-    code = stream->out_closed ? NGX_HTTP_TUNNEL_NO_ERROR : st->code;
+    code = st->code;
+
+    if (stream->out_closed && code == NGX_HTTP_TUNNEL_CANCEL) {
+        code = NGX_HTTP_TUNNEL_NO_ERROR;
+    }
 
     if (ngx_http_tunnel_v2_control(h2c, NGX_HTTP_V2_RST_STREAM_FRAME,
                                    stream->node->id, code)
@@ -926,7 +1007,9 @@ ngx_http_tunnel_v2_end_recv(ngx_tunnel_end_t *e, u_char *buf, size_t size)
 
     size = ngx_min(size, (size_t) (st->last - st->pos));
 
-    if (e->connection->error) {
+    /* the end of a client that had said all is not the end of that */
+
+    if (e->connection->error && !st->eof) {
         rev->ready = 0;
         return NGX_ERROR;
     }
@@ -1088,7 +1171,11 @@ ngx_http_tunnel_v2_end_unsent(ngx_tunnel_end_t *e)
 static ngx_uint_t
 ngx_http_tunnel_v2_end_failed(ngx_tunnel_end_t *e)
 {
-    return e->connection->error;
+    ngx_http_tunnel_stream_t  *st;
+
+    st = e->data;
+
+    return e->connection->error && (!st->eof || e->eof);
 }
 
 
@@ -1172,11 +1259,17 @@ static ngx_int_t
 ngx_http_tunnel_v2_grant(ngx_http_tunnel_stream_t *st)
 {
     size_t                 size;
+    ngx_http_tunnel_v2_t  *v;
     ngx_http_v2_stream_t  *stream;
 
+    v = st->v2;
     stream = st->request->stream;
 
     size = st->window + (st->last - st->pos);
+
+    if (v->data && v->sid == stream->node->id) {
+        size += v->rest;
+    }
 
     if (st->eof || size > NGX_HTTP_TUNNEL_WINDOW / 2) {
         return NGX_DECLINED;
@@ -1211,10 +1304,9 @@ ngx_http_tunnel_v2_control(ngx_http_v2_connection_t *h2c, ngx_uint_t type,
 
     frame->length = sizeof(uint32_t);
 
-    b->last = ngx_http_v2_write_len_and_type(b->last, frame->length, type);
-    *b->last++ = NGX_HTTP_V2_NO_FLAG;
-    b->last = ngx_http_v2_write_sid(b->last, sid);
-    b->last = ngx_http_v2_write_uint32(b->last, value);
+    b->last = ngx_http_hpack_write(b->last, frame->length, type,
+                                   NGX_HTTP_V2_NO_FLAG, sid);
+    b->last = ngx_http_hpack_write_uint32(b->last, value);
 
     ngx_http_tunnel_v2_queue(h2c, frame);
 
@@ -1228,6 +1320,12 @@ static ngx_int_t
 ngx_http_tunnel_v2_flush(ngx_http_v2_connection_t *h2c)
 {
     ngx_http_v2_out_frame_t  *frame;
+
+    /* others would try to send it for ever */
+
+    if (h2c->connection->ssl == NULL) {
+        return NGX_OK;
+    }
 
     frame = ngx_http_tunnel_v2_get_frame(h2c);
     if (frame == NULL) {

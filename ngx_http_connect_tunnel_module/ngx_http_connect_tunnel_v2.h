@@ -48,6 +48,8 @@ typedef struct {
     size_t                     padding;      /* at its end */
     ngx_uint_t                 sid;
 
+    size_t                     nread;        /* of what nginx will count */
+
     ngx_http_tunnel_stream_t  *feeding;      /* gets bytes right now */
 
     unsigned                   data:1;       /* it may be a tunnel's */
@@ -104,7 +106,8 @@ ngx_uint_t ngx_http_connect_tunnel_v2_event(ngx_http_tunnel_stream_t *st);
 
 /* the tunnel has ended: tells the client, unless it knows */
 
-void ngx_http_connect_tunnel_v2_close(ngx_http_tunnel_stream_t *st);
+void ngx_http_connect_tunnel_v2_close(ngx_http_tunnel_stream_t *st,
+    ngx_tunnel_reason_e reason);
 
 
 #pragma GCC visibility pop
