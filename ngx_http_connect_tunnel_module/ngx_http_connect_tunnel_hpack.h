@@ -4,8 +4,8 @@
  * written as a parser takes them that knows neither CONNECT nor the client's
  * dynamic table.
  *
- * A block, HEADERS and its CONTINUATIONs, becomes one frame whose fields are of
- * the static table, or literals for a table without room.  Of a CONNECT,
+ * A block, HEADERS and its CONTINUATIONs, becomes one frame whose fields are
+ * of the static table, or literals for a table without room.  Of a CONNECT,
  * ":method" says TUNNEL, and ":scheme" and ":path", which is "/" and the
  * authority, are added.  If the client sent these two, they are there twice,
  * and an error; so is the missing path of a CONNECT that has no authority, or
@@ -113,8 +113,8 @@ void ngx_http_hpack_free(ngx_http_hpack_t *h);
  * on, and *p is moved.
  *
  * NGX_AGAIN: more bytes are needed.  NGX_OK: the block is complete, or broken
- * is set, and the bytes of pos are to go to the parser.  NGX_DECLINED: instead,
- * those that were used up are.  NGX_ERROR: no memory.
+ * is set, and the bytes of pos are to go to the parser.  NGX_DECLINED: those
+ * that were used up are, instead.  NGX_ERROR: no memory.
  */
 
 ngx_int_t ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last);

@@ -941,8 +941,8 @@ ngx_http_intake_v2_recv(ngx_connection_t *c, u_char *buf, size_t size)
 
             /* what the parser says of it is about a request that it is not */
 
-            ngx_log_error(NGX_LOG_INFO, c->log, 0, "client sent CONNECT with %s",
-                          in->v2->hpack.what);
+            ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                          "client sent CONNECT with %s", in->v2->hpack.what);
         }
     }
 

@@ -63,8 +63,8 @@ ngx_int_t ngx_tunnel_worker_init(ngx_tunnel_worker_t *w, ngx_pool_t *pool);
 ngx_int_t ngx_tunnel_worker_scratch(ngx_tunnel_worker_t *w, ngx_log_t *log);
 
 /*
- * Gives the scratch buffer away, with what is in it, to one who frees it later;
- * another one takes its place.  NULL if there is no memory.
+ * Gives the scratch buffer away, with what is in it, to one who frees it
+ * later; another one takes its place.  NULL if there is no memory.
  */
 
 ngx_tunnel_buf_t *ngx_tunnel_worker_take_scratch(ngx_tunnel_worker_t *w,
