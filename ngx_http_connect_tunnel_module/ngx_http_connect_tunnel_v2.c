@@ -76,6 +76,7 @@ static ngx_int_t ngx_http_tunnel_v2_stash(ngx_http_tunnel_v2_t *v, u_char *p,
     size_t size, ngx_uint_t keep);
 static ngx_int_t ngx_http_tunnel_v2_hold(ngx_http_tunnel_v2_t *v, u_char *p,
     u_char *last);
+static ngx_uint_t ngx_http_tunnel_v2_start(ngx_http_tunnel_v2_t *v);
 static ngx_uint_t ngx_http_tunnel_v2_goaway(ngx_http_tunnel_v2_t *v);
 static ngx_int_t ngx_http_tunnel_v2_look(ngx_http_tunnel_v2_t *v,
     u_char **pos, u_char *last, u_char **end);
@@ -245,8 +246,11 @@ ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
         } else if (total == 0) {
             n = ngx_http_tunnel_v2_read(v, buf, size);
 
-        } else {
+        } else if (v->more || !ngx_http_tunnel_v2_start(v)) {
             break;
+
+        } else {
+            continue;
         }
 
         if (n == NGX_DONE) {
@@ -353,12 +357,7 @@ ngx_http_tunnel_v2_read(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
 
     v->more = v->connection->read->ready;
 
-    /* a block behind a GOAWAY is skipped, but not its CONTINUATION */
-
-    if (n == NGX_AGAIN && v->hpack.reading
-        && !ngx_http_tunnel_v2_goaway(v)
-        && ngx_http_hpack_start(&v->hpack) == NGX_OK)
-    {
+    if (n == NGX_AGAIN && ngx_http_tunnel_v2_start(v)) {
         return NGX_DONE;
     }
 
@@ -417,6 +416,20 @@ ngx_http_tunnel_v2_stash(ngx_http_tunnel_v2_t *v, u_char *p, size_t size,
     v->last = ngx_cpymem(raw, p, size);
 
     return NGX_OK;
+}
+
+
+/*
+ * Lets nginx know of a block that is not there as a whole, if it does not yet.
+ * It skips those behind its GOAWAY, but not their CONTINUATIONs.
+ */
+
+static ngx_uint_t
+ngx_http_tunnel_v2_start(ngx_http_tunnel_v2_t *v)
+{
+    return v->hpack.reading
+           && !ngx_http_tunnel_v2_goaway(v)
+           && ngx_http_hpack_start(&v->hpack) == NGX_OK;
 }
 
 
