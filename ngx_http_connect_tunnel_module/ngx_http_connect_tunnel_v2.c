@@ -3,11 +3,11 @@
  * HTTP/2: what is between a client and nginx's own HTTP/2, which has no
  * CONNECT.
  *
- * Whatever the client sends is looked at before nginx reads it.  Header blocks
- * are written anew, see ngx_http_connect_tunnel_hpack.c; all other frames pass
- * as they are.  From the DATA frames of a tunnel the relay takes the bytes as
- * they pass, and nginx, which is told to skip them, still looks after windows
- * and errors.
+ * Whatever the client sends is looked at before nginx reads it.  From the first
+ * CONNECT on, header blocks are written anew, see
+ * ngx_http_connect_tunnel_hpack.c; all other frames pass as they are.  From the
+ * DATA frames of a tunnel the relay takes the bytes as they pass, and nginx,
+ * which is told to skip them, still looks after windows and errors.
  *
  * What a tunnel sends goes through nginx's own frames and queues.
  */
@@ -78,6 +78,8 @@ static ngx_int_t ngx_http_tunnel_v2_hold(ngx_http_tunnel_v2_t *v, u_char *p,
     u_char *last);
 static ngx_uint_t ngx_http_tunnel_v2_start(ngx_http_tunnel_v2_t *v);
 static ngx_uint_t ngx_http_tunnel_v2_goaway(ngx_http_tunnel_v2_t *v);
+static ngx_http_v2_connection_t *ngx_http_tunnel_v2_connection(
+    ngx_http_tunnel_v2_t *v);
 static ngx_int_t ngx_http_tunnel_v2_look(ngx_http_tunnel_v2_t *v,
     u_char **pos, u_char *last, u_char **end);
 static u_char *ngx_http_tunnel_v2_preface(ngx_http_tunnel_v2_t *v, u_char *p,
@@ -278,11 +280,12 @@ ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
     v->connection->read->ready = (h->pos != h->last || v->pos != v->last)
                                  ? 1 : v->more;
 
-    if (v->connection->data != v->hc) {
+    h2c = ngx_http_tunnel_v2_connection(v);
+
+    if (h2c) {
 
         /* nginx compares what it has read with what is of use in it */
 
-        h2c = v->connection->data;
         h2c->total_bytes += (off_t) v->nread - (off_t) total;
     }
 
@@ -440,13 +443,19 @@ ngx_http_tunnel_v2_goaway(ngx_http_tunnel_v2_t *v)
 {
     ngx_http_v2_connection_t  *h2c;
 
-    if (v->connection->data == v->hc) {
-        return 0;
-    }
+    h2c = ngx_http_tunnel_v2_connection(v);
 
-    h2c = v->connection->data;
+    return h2c && h2c->goaway;
+}
 
-    return h2c->goaway;
+
+/* NULL if nginx has not set up HTTP/2, or takes this for something else */
+
+static ngx_http_v2_connection_t *
+ngx_http_tunnel_v2_connection(ngx_http_tunnel_v2_t *v)
+{
+    return (v->verified && v->connection->data != v->hc) ? v->connection->data
+                                                         : NULL;
 }
 
 
@@ -572,6 +581,7 @@ ngx_http_tunnel_v2_preface(ngx_http_tunnel_v2_t *v, u_char *p, u_char *last)
     }
 
     v->preface -= n;
+    v->verified = (v->preface == 0);
 
     return p + n;
 }
@@ -690,11 +700,12 @@ ngx_http_tunnel_v2_find(ngx_http_tunnel_v2_t *v, ngx_uint_t sid)
     ngx_http_v2_connection_t       *h2c;
     ngx_http_connect_tunnel_ctx_t  *ctx;
 
-    if (v->connection->data == v->hc) {
+    h2c = ngx_http_tunnel_v2_connection(v);
+
+    if (h2c == NULL) {
         return NULL;
     }
 
-    h2c = v->connection->data;
     h2scf = ngx_http_get_module_srv_conf(v->hc->conf_ctx, ngx_http_v2_module);
 
     node = h2c->streams_index[(sid >> 1) & h2scf->streams_index_mask];
@@ -782,6 +793,11 @@ ngx_http_tunnel_v2_feed(ngx_http_tunnel_v2_t *v, u_char *p, size_t size,
     }
 
     if (rc != NGX_OK) {
+
+        /* what is missing is not to look like the end */
+
+        st->eof = 0;
+
         fc->error = 1;
         fc->read->handler(fc->read);
     }

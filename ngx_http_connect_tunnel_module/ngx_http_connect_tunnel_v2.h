@@ -52,7 +52,8 @@ typedef struct {
 
     ngx_http_tunnel_stream_t  *feeding;      /* gets bytes right now */
 
-    unsigned                   data:1;       /* it may be a tunnel's */
+    unsigned                   verified:1;   /* the preface is one */
+    unsigned                   data:1;       /* the frame may be a tunnel's */
     unsigned                   eof:1;        /* and its last */
     unsigned                   padded:1;     /* its first byte tells */
     unsigned                   more:1;       /* to read of the connection */
