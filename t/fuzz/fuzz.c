@@ -38,13 +38,16 @@ fuzz_copy(const void *data, size_t len)
 }
 
 
-/* stubs: linked with, and not called; the parsers do not allocate */
+/*
+ * stubs: linked with, and not called; parsers do not allocate, and a target of
+ * one that does has its own ngx_alloc()
+ */
 
 
 volatile ngx_cycle_t  *ngx_cycle;
 
 
-void *
+__attribute__((weak)) void *
 ngx_alloc(size_t size, ngx_log_t *log)
 {
     abort();

@@ -54,6 +54,24 @@ static const unit_test_t  unit_tests[] = {
     { "sniff: long heads", unit_sniff_http_long },
     { "sniff: mutations", unit_sniff_mutations },
     { "sniff: random bytes", unit_sniff_random },
+#if (UNIT_HPACK)
+    { "hpack: blocks", unit_hpack_blocks },
+    { "hpack: frames", unit_hpack_frames },
+    { "hpack: examples of RFC 7541", unit_hpack_examples },
+    { "hpack: lengths", unit_hpack_lengths },
+    { "hpack: many blocks", unit_hpack_tables },
+    { "hpack: errors", unit_hpack_errors },
+    { "hpack: limit", unit_hpack_limit },
+    { "hpack: budget of frames", unit_hpack_budget },
+    { "hpack: wrong frames", unit_hpack_wrong },
+    { "hpack: short frames", unit_hpack_short },
+    { "hpack: streams that were refused", unit_hpack_dropped },
+    { "hpack: mutations", unit_hpack_mutations },
+    { "hpack: room", unit_hpack_room },
+    { "hpack: blocks that pass", unit_hpack_pass },
+    { "hpack: calls", unit_hpack_calls },
+    { "hpack: memory", unit_hpack_memory },
+#endif
     { "rules: patterns", unit_rules_patterns },
     { "rules: lists of patterns", unit_rules_pattern_lists },
     { "rules: pattern errors", unit_rules_pattern_errors },
@@ -204,6 +222,10 @@ main(int argc, char **argv)
                unit_passed + unit_failed - passed - failed,
                unit_seconds() - start);
     }
+
+#if !(UNIT_HPACK)
+    printf("left out: hpack, for there is no libnghttp2-dev\n");
+#endif
 
     printf("%lu passed, %lu failed\n", unit_passed, unit_failed);
 

@@ -59,6 +59,23 @@ void unit_sniff_http_long(void);
 void unit_sniff_mutations(void);
 void unit_sniff_random(void);
 
+void unit_hpack_blocks(void);
+void unit_hpack_frames(void);
+void unit_hpack_examples(void);
+void unit_hpack_lengths(void);
+void unit_hpack_tables(void);
+void unit_hpack_errors(void);
+void unit_hpack_limit(void);
+void unit_hpack_budget(void);
+void unit_hpack_wrong(void);
+void unit_hpack_short(void);
+void unit_hpack_dropped(void);
+void unit_hpack_mutations(void);
+void unit_hpack_room(void);
+void unit_hpack_pass(void);
+void unit_hpack_calls(void);
+void unit_hpack_memory(void);
+
 void unit_rules_patterns(void);
 void unit_rules_pattern_lists(void);
 void unit_rules_pattern_errors(void);
