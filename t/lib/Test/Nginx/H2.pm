@@ -15,7 +15,10 @@ package Test::Nginx::H2;
 #				if there is no connection; see {status}
 #   h2_name($code)		name of an error code
 #   h2_data($sid, $bytes, %opt)
-#				bytes of a DATA frame
+#				bytes of a DATA frame: end, padding
+#   h2_headers($sid, $block, %opt)
+#				bytes of HEADERS and CONTINUATIONs for those of
+#				a block: see headers()
 #   h2_frame($type, $flags, $sid, $payload)
 #				bytes of any frame; the type is a name or a
 #				number, the flags are names or a number
@@ -35,6 +38,7 @@ package Test::Nginx::H2;
 #				split, delay	everything goes in pieces of so
 #						many bytes, each so many
 #						seconds after the other
+#				pieces		but not in more of them at once
 #				settings_ack	1: SETTINGS are acknowledged
 #				ping_ack	1: so are PINGs
 #				credit		1: received DATA is credited to
@@ -86,10 +90,10 @@ package Test::Nginx::H2;
 #				comparisons: "HEADERS 1 END_HEADERS 200",
 #				"RST_STREAM 1 CANCEL", "GOAWAY 1 NO_ERROR"; of
 #				DATA that does not end a stream the first only;
-#				without WINDOW_UPDATE, acknowledgements, and the
-#				SETTINGS at the beginning; at last the state
-#   close(), reset()		FIN, RST; a connection that nobody holds any more
-#				is closed, too (a stream does not hold it)
+#				without WINDOW_UPDATE, acknowledgements and the
+#				first SETTINGS; at last the state
+#   close(), reset()		FIN, RST; a connection that nobody holds is
+#				closed, too (a stream does not hold it)
 #
 #   {closed}			as wait_closed()
 #   {goaway}			[ last stream, name of the code, debug ], the
@@ -117,6 +121,8 @@ package Test::Nginx::H2;
 #   table_size($n)		bytes of a table-size update; from now on the
 #				encoder heeds it
 #   table()			dynamic table, [ name, value ] the newest first
+#   hpack_block(@fields)	a block of literals that are not indexed, for
+#				any connection; a function
 #   hpack_int($n, $bits, $first)
 #   hpack_string($bytes, $huffman)
 #				for malformed ones; functions
@@ -152,7 +158,8 @@ use base qw/ Exporter /;
 
 our @EXPORT = qw/
 	h2_listen h2_client h2_tunnel h2_name h2_frame h2_data
-	hpack_int hpack_string huffman_encode huffman_decode
+	h2_headers
+	hpack_block hpack_int hpack_string huffman_encode huffman_decode
 /;
 
 ###############################################################################
@@ -316,7 +323,7 @@ sub h2_tunnel {
 
 	my $h2 = h2_client($addr, %opt) or return undef;
 
-	delete @opt{qw/ split delay /};
+	delete @opt{qw/ split pieces delay /};
 	my $stream = $h2->connect($authority, %opt);
 
 	$stream->{keep} = $h2;
@@ -331,8 +338,9 @@ sub new {
 	my $s = $addr;
 
 	if (!ref $addr) {
-		$opt{alpn} ||= [ 'h2' ] if $opt{ssl};
-		$s = client_connect($addr, %opt) or return undef;
+		$s = $opt{ssl} && !$opt{cert} ? tls_connect($addr, %opt)
+			: client_connect($addr, %opt);
+		return undef unless $s;
 	}
 
 	$s->blocking(0);
@@ -341,6 +349,7 @@ sub new {
 		socket		=> $s,
 		timeout		=> $opt{timeout} || TIMEOUT,
 		split		=> $opt{split},
+		pieces		=> $opt{pieces},
 		delay		=> defined $opt{delay} ? $opt{delay} : 0.001,
 		settings_ack	=> defined $opt{settings_ack}
 					? $opt{settings_ack} : 1,
@@ -359,6 +368,7 @@ sub new {
 		max_frame	=> 16384,
 		received	=> 0,
 		receive_window	=> 65535,
+		our_initial_window => 65535,
 		settings_received => {},
 		encoder		=> { table => [], size => 0, max => 4096 },
 		decoder		=> { table => [], size => 0, max => 4096 },
@@ -367,6 +377,34 @@ sub new {
 	$self->start(%opt) unless defined $opt{start} && !$opt{start};
 
 	return $self;
+}
+
+# As client_connect(), but without a context for each connection: that reads
+# all certificates of the system.
+
+sub tls_connect {
+	my ($addr, %opt) = @_;
+
+	our %context;
+
+	my $s = client_connect($addr, %opt, ssl => 0) or return undef;
+	my @alpn = @{$opt{alpn} || [ 'h2' ]};
+
+	require IO::Socket::SSL;
+
+	my $context = $context{"@alpn"}
+		||= IO::Socket::SSL::SSL_Context->new(
+			SSL_verify_mode => IO::Socket::SSL::SSL_VERIFY_NONE(),
+			SSL_alpn_protocols => [ @alpn ]);
+
+	my $tls = IO::Socket::SSL->start_SSL($s,
+		Timeout => $opt{timeout} || TIMEOUT,
+		SSL_hostname => defined $opt{sni} ? $opt{sni} : '',
+		SSL_reuse_ctx => $context);
+
+	log_in('no tls: ' . IO::Socket::SSL::errstr()) unless $tls;
+
+	return $tls;
 }
 
 sub start {
@@ -489,6 +527,12 @@ sub headers_frames {
 	$block = $self->block(@$block) if ref $block;
 	$self->stream($sid)->{ended} = 1 if $opt{end};
 
+	return h2_headers($sid, $block, %opt);
+}
+
+sub h2_headers {
+	my ($sid, $block, %opt) = @_;
+
 	my @parts;
 	my @sizes = ref $opt{split} ? @{$opt{split}}
 		: defined $opt{split} ? $opt{split} : ();
@@ -596,15 +640,28 @@ sub window_update {
 	return $self->frame('WINDOW_UPDATE', 0, $sid, pack('N', $n));
 }
 
-# Streams that are there take the new initial window.
+# Streams that are there take the new initial window, and what was not credited
+# as long as it was little may be much now.
 
 sub settings {
 	my ($self, %settings) = @_;
 
-	$self->{our_initial_window} = $settings{INITIAL_WINDOW_SIZE}
-		if defined $settings{INITIAL_WINDOW_SIZE};
+	my $bytes = h2_frame('SETTINGS', 0, 0, settings_payload(%settings));
 
-	return $self->frame('SETTINGS', 0, 0, settings_payload(%settings));
+	if (defined(my $window = $settings{INITIAL_WINDOW_SIZE})) {
+		$self->{our_initial_window} = $window;
+
+		for my $stream (values %{$self->{streams}}) {
+			my $n = $stream->{received} or next;
+			next if $stream->{end} || defined $stream->{rst};
+
+			$bytes .= h2_frame('WINDOW_UPDATE', 0, $stream->{id},
+				pack('N', $n));
+			$stream->{received} = 0;
+		}
+	}
+
+	return $self->raw($bytes);
 }
 
 sub priority {
@@ -658,6 +715,10 @@ sub raw {
 	my ($self, $bytes, %opt) = @_;
 
 	my $step = $opt{step} || $self->{split};
+	$step = int(length($bytes) / $self->{pieces}) + 1
+		if $step && $self->{pieces}
+		&& $step * $self->{pieces} < length $bytes;
+
 	my @points = @{$opt{at} || []};
 
 	if ($step) {
@@ -727,7 +788,8 @@ sub wait_frame {
 	my ($self, $type, $n, $timeout) = @_;
 
 	return $self->wait(sub {
-		(grep { $_->{type} eq $type } @{$self->{frames}})[($n || 1) - 1]
+		my @frames = grep { $_->{type} eq $type } @{$self->{frames}};
+		return $frames[($n || 1) - 1];
 	}, $timeout);
 }
 
@@ -839,7 +901,8 @@ sub write_some {
 	my $n = $self->{socket}->syswrite($self->{out}, length $self->{out});
 
 	if ($n) {
-		log_out(substr($self->{out}, 0, $n)) if $ENV{TEST_NGINX_VERBOSE};
+		log_out(substr($self->{out}, 0, $n))
+			if $ENV{TEST_NGINX_VERBOSE};
 		substr($self->{out}, 0, $n, '');
 		return 1;
 	}
@@ -868,10 +931,12 @@ sub read_some {
 
 	return 0 if !defined $n && again();
 
-	$self->{closed} = defined $n
-		? (Test::Nginx::Tunnel::tls_truncated($s) ? 'TRUNCATED' : 'EOF')
-		: $! == ECONNRESET || $! == EPIPE ? 'RESET'
-		: Test::Nginx::Tunnel::is_tls($s) ? 'TRUNCATED' : 'RESET';
+	my $truncated = defined $n ? Test::Nginx::Tunnel::tls_truncated($s)
+		: $! != ECONNRESET && $! != EPIPE
+			&& Test::Nginx::Tunnel::is_tls($s);
+
+	$self->{closed} = $truncated ? 'TRUNCATED'
+		: defined $n ? 'EOF' : 'RESET';
 
 	return 0;
 }
@@ -934,7 +999,7 @@ sub parse {
 		last if $size - $pos - 9 < $length;
 
 		my $frame = {
-			type	=> defined $types[$type] ? $types[$type] : $type,
+			type	=> $types[$type] || $type,
 			flags	=> $flags,
 			sid	=> $sid & 0x7fffffff,
 			length	=> $length,
@@ -1001,7 +1066,8 @@ sub on_headers {
 
 	if ($frame->{type} eq 'HEADERS') {
 		my $block = unpadded($frame);
-		$block = substr($block, 5) if $frame->{flags} & $flag{PRIORITY};
+		$block = substr($block, 5)
+			if $frame->{flags} & $flag{PRIORITY};
 
 		$stream->{block} = $block;
 		$stream->{last} = $frame->{flags} & $flag{END_STREAM};
@@ -1226,6 +1292,17 @@ sub block {
 	my ($self, @fields) = @_;
 
 	return join '', map { ref $_ ? $self->encode(@$_) : $_ } @fields;
+}
+
+sub hpack_block {
+	my (@fields) = @_;
+
+	my $self = bless {
+		encoder => { table => [] },
+		mode => 'literal',
+	}, __PACKAGE__;
+
+	return $self->block(@fields);
 }
 
 sub encode {
@@ -1476,9 +1553,10 @@ sub write_all {
 sub state {
 	my ($self) = @_;
 
-	return defined $self->{rst} ? 'RESET'
-		: $self->{end} ? 'EOF'
-		: $self->{h2}{closed} ? 'RESET'
+	# after the end a reset says that no more is read
+
+	return $self->{end} ? 'EOF'
+		: defined $self->{rst} || $self->{h2}{closed} ? 'RESET'
 		: undef;
 }
 

@@ -3,8 +3,9 @@ package Test::Nginx::Quota;
 # Tests of relay_quota_zone and relay_quota, the same for all front ends.
 #
 #   quota_tests($t, $front)	plans, configures, and runs all of it;
-#				the front end is "http", "stream", "socks" or
-#				"preread", which is stream with tunnel_preread
+#				the front end is "http", "h2", which is http
+#				with HTTP/2, "stream", "socks" or "preread",
+#				which is stream with tunnel_preread
 #
 # A client tells its key as the source address of a PROXY protocol header, and
 # its number, by which the log is read, as the source port.  The number's first
@@ -26,19 +27,21 @@ use Time::HiRes qw/ sleep time /;
 
 use Test::Nginx qw/ port /;
 use Test::Nginx::Tunnel;
+use Test::Nginx::H2Bridge;
 use Test::Nginx::Relay;
 
 ###############################################################################
 
 use constant {
-	TESTS	=> { http => 108, stream => 90, socks => 118, preread => 90 },
+	TESTS	=> { http => 108, h2 => 108, stream => 90, socks => 118,
+			preread => 90 },
 	MEGA	=> 1000000,
 };
 
 my %target = (echo => [ 1, 8091 ], sink => [ 2, 8093 ],
 	source => [ 3, 8094 ]);
 
-my ($t, $front, $fixed, $number, $names);
+my ($t, $front, $fixed, $http, $number, $names);
 
 ###############################################################################
 
@@ -49,7 +52,10 @@ sub quota_tests {
 
 	$fixed = $front eq 'stream' || $front eq 'preread';
 
-	$t->has($front eq 'http' ? qw/http map/ : qw/stream stream_map/,
+	$http = front_http($front);
+
+	$t->has($http ? qw/http map/ : qw/stream stream_map/,
+		$front eq 'h2' ? 'http_v2' : (),
 		$front eq 'stream' ? 'stream_ssl_preread' : ());
 	$t->plan(TESTS->{$front});
 
@@ -118,7 +124,7 @@ sub exact {
 	my ($got, $state) = read_all($s);
 	ok($got eq substr($bytes, 0, $least), "$what download, delivered")
 		or diag(length $got);
-	is($state, 'EOF', "$what download, end");
+	is($state, cut(), "$what download, end");
 	ended($s, "$what download", "ok quota 0 $least");
 	refused($server, '192.0.2.2', "$what download, spent");
 
@@ -215,7 +221,7 @@ sub inherited {
 	done($s);
 	ended($s, 'off', 'ok completed 5000 0');
 
-	return if $front ne 'http';
+	return if !$http;
 
 	# a location's own replaces both
 
@@ -319,7 +325,7 @@ sub shared {
 	my $time = time() - $start;
 	cmp_ok($time, '<', 4, 'shared, in time');
 
-	is((read_all($_, 3))[1], 'EOF', 'shared, client sees it')
+	is((read_all($_, 3))[1], cut(), 'shared, client sees it')
 		for @s;
 
 	is(echo($other, 'hello'), 'hello', 'shared, another key goes on');
@@ -459,8 +465,8 @@ sub tunnel {
 	my $there = delete $opt{there};
 	my ($s, $head);
 
-	if ($front eq 'http') {
-		($s, $head) = connect_tunnel(port($server),
+	if ($http) {
+		($s, $head) = front_connect($front, port($server),
 			'127.0.0.1:' . port($to), proxy_protocol => $header,
 			early => $early);
 
@@ -498,9 +504,9 @@ sub status {
 }
 
 sub told {
-	my ($s, $http, $socks5) = @_;
+	my ($s, $status, $socks5) = @_;
 
-	return $front eq 'http' ? $http : ${*$s}{way} =~ /^4/ ? 91 : $socks5;
+	return $http ? $status : ${*$s}{way} =~ /^4/ ? 91 : $socks5;
 }
 
 sub done {
@@ -524,6 +530,12 @@ sub ended {
 	like(logged($s) || '', qr/ 200 \Q$expected\E$/, $name);
 }
 
+# How a client sees the end that is none of its own.
+
+sub cut {
+	return $front eq 'h2' ? 'RESET' : 'EOF';
+}
+
 sub refused_tests {
 	return $fixed ? 2 : 3;
 }
@@ -540,7 +552,7 @@ sub refused {
 	is(status($s), told($s, 429, 2), "$name, status")
 		unless $fixed;
 
-	if ($front eq 'http') {
+	if ($http) {
 		like(${*$s}{head},
 			qr/^Proxy-Status: .*error=connection_limit_reached/m,
 			"$name, told to the client");
@@ -607,6 +619,7 @@ EOF
 	$shared =~ s/OUTER/$outer/;
 
 	my $servers = '';
+	my %h2 = $front eq 'h2' ? bridge_front($t) : (listen => '', conf => '');
 
 	for (
 		$front eq 'socks' ? [ 8078, 'relay_quota users; '
@@ -618,7 +631,7 @@ EOF
 		[ 8083, 'relay_quota small; relay_quota common;' ],
 		[ 8084, 'relay_quota small;' ],
 		[ 8085, '' ],
-		$front eq 'http' ? [ 8086, 'relay_quota small; location / '
+		$http ? [ 8086, 'relay_quota small; location / '
 			. '{ connect_tunnel; relay_quota inner; }' ] : (),
 		[ 8087, 'relay_quota short;' ],
 		[ 8088, 'relay_quota shared;' ],
@@ -630,7 +643,7 @@ EOF
 
 		$servers .= "    server {\n"
 			. "        listen 127.0.0.1:$port "
-			. "proxy_protocol$listen;\n"
+			. "proxy_protocol$listen$h2{listen};\n"
 			. "        TUNNEL;\n        $conf\n    }\n\n";
 	}
 
@@ -663,10 +676,10 @@ EOF
     }
 EOF
 
-	$text .= "$shared$servers}\n";
+	$text .= "$h2{conf}$shared$servers}\n";
 
-	my $block = $front eq 'http' ? 'http' : 'stream';
-	my %front = $front eq 'http'
+	my $block = $http ? 'http' : 'stream';
+	my %front = $http
 		? (TUNNEL => 'connect_tunnel', PREREAD => '')
 		: $front eq 'socks' ? (TUNNEL => 'socks', PREREAD => '')
 		: $front eq 'stream' ? (TUNNEL => 'passthrough $target',

@@ -13,14 +13,16 @@ package Test::Nginx::Relay;
 #   reset_behind_tests($t, %opt)
 #				RESET_TESTS tests
 #
-# A front end is "http", "socks", "stream", or "preread", which is stream with
-# PREREAD, that is tunnel_preread.  The first two are told the target by the
-# client; for the others there is a server for each target.
+# A front end is "http", "h2", which is http with HTTP/2, "socks", "stream", or
+# "preread", which is stream with PREREAD, that is tunnel_preread.  The first
+# three are told the target by the client; for the others there is a server for
+# each target.
 #
 #   front_conf($front, %opt)	text of http {} or stream {}: servers, an array
 #				of [ port, directives ], targets, an array of
 #				ports, listen, conf; log, what tunnel.log has
-#				of a tunnel
+#				of a tunnel.  For "h2", listen and conf are
+#				those of bridge_front()
 #   front_tunnel($front, $id, $target, %opt)
 #				a client of the server proxy => 8080: the
 #				socket, and whether there is a tunnel as far
@@ -28,6 +30,10 @@ package Test::Nginx::Relay;
 #				of the servers; socks, if it is not the turn
 #				of this way to ask; there, to wait until there
 #				is a tunnel where no reply tells it
+#   front_http($front)		whether it is one of http {}
+#   front_connect($front, @args)
+#				connect_tunnel() of these two, with its
+#				arguments
 #   front_id($front, $id)	what a line of tunnel.log for it begins with
 #   front_log($t, $front, $id)	waits for that line, and returns the rest
 #
@@ -85,7 +91,7 @@ our @EXPORT = qw/
 	RESET_TESTS reset_start reset_behind_tests
 	echo exchange push_bytes read_sha burst_daemon held_daemon
 	connected_to
-	front_conf front_tunnel front_id front_log
+	front_conf front_tunnel front_http front_connect front_id front_log
 	SESSION session session_log
 	socks_way socks_tunnel socks_good socks_names
 	workers new_worker new_workers
@@ -102,6 +108,7 @@ use Time::HiRes qw/ sleep time /;
 
 use Test::Nginx qw/ port /;
 use Test::Nginx::Tunnel;
+use Test::Nginx::H2Bridge;
 
 ###############################################################################
 
@@ -142,10 +149,11 @@ sub front_conf {
 		. '$tunnel_reason $tunnel_bytes_received $tunnel_bytes_sent',
 		%opt);
 
-	my $id = $front eq 'http' ? '$http_x_id' : '$remote_port';
-	my $block = $front eq 'http' ? 'http' : 'stream';
+	my $http = front_http($front);
+	my $id = $http ? '$http_x_id' : '$remote_port';
+	my $block = $http ? 'http' : 'stream';
 	my $globals = '%%TEST_GLOBALS_' . uc($block) . '%%';
-	my $handler = $front eq 'http' ? 'connect_tunnel;' : 'socks;';
+	my $handler = $http ? 'connect_tunnel;' : 'socks;';
 
 	my @servers;
 
@@ -181,6 +189,12 @@ EOF
 EOF
 }
 
+sub front_http {
+	my ($front) = @_;
+
+	return $front eq 'http' || $front eq 'h2';
+}
+
 sub front_fixed {
 	my ($front) = @_;
 
@@ -203,12 +217,12 @@ sub front_tunnel {
 		? front_port($proxy, $target) : $proxy);
 	my $there = delete $opt{there};
 
-	if ($front eq 'http') {
-		my ($s, $head) = connect_tunnel(port($port),
+	if (front_http($front)) {
+		my ($s, $head) = front_connect($front, port($port),
 			'127.0.0.1:' . port($target),
 			headers => [ "X-Id: $id" ], %opt);
 
-		return ($s, $head =~ /^HTTP\/1\.1 200 /);
+		return ($s, $head =~ /^HTTP\/\S+ 200 /);
 	}
 
 	if ($front eq 'socks') {
@@ -235,10 +249,16 @@ sub front_tunnel {
 	return ($s, 1);
 }
 
+sub front_connect {
+	my ($front, @args) = @_;
+
+	return $front eq 'h2' ? bridge_tunnel(@args) : connect_tunnel(@args);
+}
+
 sub front_id {
 	my ($front, $id) = @_;
 
-	return qr/^\Q$id\E / if $front eq 'http';
+	return qr/^\Q$id\E / if front_http($front);
 
 	my $any = join '|', @{$ports{$id} || [ 'none' ]};
 
@@ -327,6 +347,7 @@ sub relay_start {
 	my %conf = (front => 'http', events => '', conf => '', %opt);
 
 	$conf{conf} .= socks_names($t) if $conf{front} eq 'socks';
+	%conf = bridge_front($t, %conf) if $conf{front} eq 'h2';
 
 	my $front = front_conf($conf{front}, %conf, servers => [
 			[ 8080, '' ],
@@ -643,6 +664,7 @@ sub reset_start {
 	my %conf = (front => 'http', conf => '', %opt);
 
 	$conf{conf} .= socks_names($t) if $conf{front} eq 'socks';
+	%conf = bridge_front($t, %conf) if $conf{front} eq 'h2';
 
 	my $front = front_conf($conf{front}, log => '$tunnel_reason',
 		servers => [ [ 8080, '' ] ], targets => [ 8091, 8092 ], %conf);
