@@ -8,7 +8,6 @@ use warnings;
 use strict;
 
 use Test::More;
-use Time::HiRes qw/ time /;
 
 BEGIN { use FindBin; chdir($FindBin::Bin); }
 
@@ -16,6 +15,7 @@ use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
 use Test::Nginx;
 use Test::Nginx::Tunnel;
 use Test::Nginx::Clients qw/ :DEFAULT chromium /;
+use Test::Nginx::Browser;
 
 ###############################################################################
 
@@ -94,22 +94,10 @@ $t->write_file("data/$_", pattern(1024 * 1024, $_)) for 1 .. 8;
 
 # the page loads from another name, much and at once, and tells the sum of it
 
-$t->write_file('html/index.html', <<EOF);
-<!DOCTYPE html>
-<html><head><title>loading</title></head><body><p id="p">loading</p>
-<script>
-const load = (n) => fetch('https://cdn.example.test:$port/data/' + n)
-    .then((r) => r.arrayBuffer())
-    .then((b) => new Uint8Array(b).reduce((sum, x) => (sum * 31 + x) >>> 0));
+$t->write_file('html/index.html',
+	sums_page(map { "https://cdn.example.test:$port/data/$_" } 1 .. 8));
 
-Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(load)).then((sums) => {
-    document.getElementById('p').textContent = 'sums ' + sums.join(' ');
-    document.title = 'done';
-});
-</script></body></html>
-EOF
-
-my $sums = join ' ', 'sums', map { sum(pattern(1024 * 1024, $_)) } 1 .. 8;
+my $sums = sums(map { pattern(1024 * 1024, $_) } 1 .. 8);
 
 start_daemon($t, \&dns_daemon, '127.0.0.1:' . port(8980, udp => 1),
 	table => {
@@ -163,19 +151,6 @@ like(connects($t, $from), qr/^5 - - 407 auth_failed$/m, 'password log');
 
 ###############################################################################
 
-# What the page does.
-
-sub sum {
-	my ($bytes) = @_;
-
-	my @bytes = unpack 'C*', $bytes;
-	my $sum = shift @bytes;
-
-	$sum = ($sum * 31 + $_) & 0xffffffff for @bytes;
-
-	return $sum;
-}
-
 sub load {
 	my ($t, $scheme, $port, @args) = @_;
 
@@ -186,28 +161,14 @@ sub load {
 		timeout => 30);
 }
 
-# Lines of the log from there on, when there is no more to come.  What Chromium
-# asks for on its own account is refused, and not looked at, nor are connections
-# on which it has asked for nothing.
+# What Chromium asks for on its own account is refused, and not looked at, nor
+# are connections on which it has asked for nothing.
 
 sub connects {
 	my ($t, $from) = @_;
 
-	my @lines = log_lines($t, 'tunnel.log');
-	my $until = time() + 3;
-
-	while (1) {
-		select undef, undef, undef, 0.3;
-
-		my @now = log_lines($t, 'tunnel.log');
-		my $same = @now == @lines;
-		@lines = @now;
-
-		last if $same && @lines > $from || time() > $until;
-	}
-
 	return join "\n", grep { / \S+\.example\.test:| 127\.0\.0\.1:| 407 / }
-		@lines[$from .. $#lines];
+		wait_lines($t, $from);
 }
 
 ###############################################################################
