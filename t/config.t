@@ -43,7 +43,7 @@ my $anchor = 'has no leading "^" and matches more hosts than those it names';
 # wrong values
 
 my $versions = 'in "connect_tunnel_min_version" directive, '
-	. 'it must be "1.0", "1.1", or "2.0"';
+	. 'it must be "1.0" or "1.1" or "2.0"';
 my $binds = 'in "target_bind" directive, it must be "off" or an address';
 my $sizes = 'in "relay_buffer_size" directive, '
 	. 'it must be a size, such as 4096, 64k, or 1m';
