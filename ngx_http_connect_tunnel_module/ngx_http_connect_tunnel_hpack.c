@@ -306,12 +306,11 @@ ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p, u_char *last)
     h->nhead = 0;
     h->ended = (flags & NGX_HTTP_HPACK_END_HEADERS) ? 1 : 0;
 
-    if (h->passing) {
-        return NGX_DONE;
-    }
-
     if (len + NGX_HTTP_HPACK_FRAME > h->budget) {
-        return ngx_http_hpack_too_large(h);
+
+        /* the parser has the beginning, and there is no other end */
+
+        return h->passing ? NGX_ERROR : ngx_http_hpack_too_large(h);
     }
 
     h->budget -= len + NGX_HTTP_HPACK_FRAME;

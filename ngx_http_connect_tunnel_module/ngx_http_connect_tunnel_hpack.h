@@ -114,7 +114,8 @@ void ngx_http_hpack_free(ngx_http_hpack_t *h);
  *
  * NGX_AGAIN: more bytes are needed.  NGX_OK: the block is complete, or broken
  * is set, and the bytes of pos are to go to the parser.  NGX_DECLINED: those
- * that were used up are, instead.  NGX_ERROR: no memory.
+ * that were used up are, instead.  NGX_ERROR: no memory, or too many frames of
+ * a block that passes.
  */
 
 ngx_int_t ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last);

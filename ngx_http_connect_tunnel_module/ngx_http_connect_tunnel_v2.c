@@ -535,6 +535,8 @@ ngx_http_tunnel_v2_look(ngx_http_tunnel_v2_t *v, u_char **pos, u_char *last,
         if (rc == NGX_ERROR
             || (rc == NGX_OK && h->broken && ngx_http_tunnel_v2_goaway(v)))
         {
+            ngx_log_error(NGX_LOG_INFO, v->connection->log, 0,
+                          "header of an HTTP/2 request cannot be read");
             return NGX_ERROR;
         }
 

@@ -548,7 +548,7 @@ my @slow = (
 $t->plan(6 * @cases - 4 * (grep { {tail($_)}->{whole} } @cases)
 	- 2 * (grep { {tail($_)}->{bare} || {tail($_)}->{pair} } @cases)
 	- (grep { {tail($_)}->{bare} } @cases)
-	+ @slow + 18)->run();
+	+ @slow + 19)->run();
 
 ###############################################################################
 
@@ -601,13 +601,22 @@ for my $block ('GET', 'CONNECT') {
 		"\0\3x-y\x7f\xff\xff\xff\x07");
 }
 
+# before there was a CONNECT, too
+
+my $h2 = h2_client(port(8080));
+$h2->wait(sub { $h2->{acknowledged} });
+$h2->flush();
+$h2->raw(h2_frame('HEADERS', 0, 1, $plain)
+	. h2_frame('CONTINUATION', 0, 1, '') x FRAMES);
+ok($h2->wait_closed(), 'flood: empty CONTINUATIONs of the first request');
+
 # everybody waits at the same time
 
 slow_tests();
 
 # the limits count tunnels, too
 
-my $h2 = h2_client(port(8084));
+$h2 = h2_client(port(8084));
 $h2->wait(sub { $h2->{acknowledged} });
 
 my @tunnels = map { $h2->connect('127.0.0.1:' . port(8092)) } 1, 2;

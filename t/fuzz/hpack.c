@@ -1036,6 +1036,7 @@ typedef struct {
     fuzz_buf_t    kinds;
     size_t        sure;          /* of out, until it is broken */
     ngx_uint_t    broken;
+    ngx_uint_t    refused;       /* too many frames of a block that passes */
     ngx_uint_t    begun;
     ngx_uint_t    passed;
     ngx_uint_t    keep;
@@ -1081,6 +1082,7 @@ fuzz_run(ngx_http_hpack_t *h, fuzz_run_t *r, const fuzz_buf_t *in,
     r->kinds.len = 0;
     r->sure = 0;
     r->broken = 0;
+    r->refused = 0;
     r->begun = 0;
     r->passed = 0;
     r->keep = keep;
@@ -1138,6 +1140,15 @@ fuzz_run(ngx_http_hpack_t *h, fuzz_run_t *r, const fuzz_buf_t *in,
                         || (size_t) (h->end - h->start)
                            <= 1100 + 2 * (3 * (2 * h->limit + 16384)
                                           + 3 * h->limit + 64));
+
+            if (rc == NGX_ERROR) {
+                fuzz_assert(h->pass && !started && h->reading);
+
+                r->refused = 1;
+
+                free(data);
+                return;
+            }
 
             if (rc == NGX_DECLINED) {
                 fuzz_assert(h->pass && !started);
@@ -1285,6 +1296,16 @@ fuzz_pass(const fuzz_buf_t *in, size_t limit, size_t segment,
     h.pass = 1;
 
     fuzz_run(&h, &r, in, segment, early, early & 1);
+
+    if (r.refused) {
+        fuzz_assert(err == FUZZ_E_CALM);
+        fuzz_assert(r.out.len == 0
+                    || (r.out.len <= in->len
+                        && memcmp(r.out.data, in->data, r.out.len) == 0));
+
+        ngx_http_hpack_free(&h);
+        return;
+    }
 
     if (h.pass && !r.broken) {
         fuzz_assert(fuzz_same(&r.out, in));
