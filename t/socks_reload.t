@@ -146,10 +146,19 @@ for my $n (1 .. 4) {
 	for (@live) {
 		my ($live, $pid) = @$_;
 
-		1 while udp_get($target, 0);
-
 		$good++ if echo($live->{connect}, 'hello') eq 'hello';
-		$good++ if udp_echo($live->{udp}, $target, 'hello') eq '';
+
+		# a slow name's datagram may get in the way
+
+		for (1 .. 1 + @live) {
+			1 while udp_get($target, 0);
+
+			if (udp_echo($live->{udp}, $target, 'hello') eq '') {
+				$good++;
+				last;
+			}
+		}
+
 		$good++ if grep { $_ eq $live->{at} } listeners($pid);
 	}
 }
