@@ -3,11 +3,11 @@
  * HTTP/2: what is between a client and nginx's own HTTP/2, which has no
  * CONNECT.
  *
- * Whatever the client sends is looked at before nginx reads it.  From the first
- * CONNECT on, header blocks are written anew, see
- * ngx_http_connect_tunnel_hpack.c; all other frames pass as they are.  From the
- * DATA frames of a tunnel the relay takes the bytes as they pass, and nginx,
- * which is told to skip them, still looks after windows and errors.
+ * Whatever the client sends is looked at before nginx reads it.  From the
+ * first CONNECT on, header blocks are written anew, see
+ * ngx_http_connect_tunnel_hpack.c; all other frames pass as they are.  From
+ * the DATA frames of a tunnel the relay takes the bytes as they pass, and
+ * nginx, which is told to skip them, still looks after windows and errors.
  *
  * What a tunnel sends goes through nginx's own frames and queues.
  */
@@ -76,7 +76,6 @@ static ngx_int_t ngx_http_tunnel_v2_stash(ngx_http_tunnel_v2_t *v, u_char *p,
     size_t size, ngx_uint_t keep);
 static ngx_int_t ngx_http_tunnel_v2_hold(ngx_http_tunnel_v2_t *v, u_char *p,
     u_char *last);
-static ngx_uint_t ngx_http_tunnel_v2_start(ngx_http_tunnel_v2_t *v);
 static ngx_uint_t ngx_http_tunnel_v2_goaway(ngx_http_tunnel_v2_t *v);
 static ngx_http_v2_connection_t *ngx_http_tunnel_v2_connection(
     ngx_http_tunnel_v2_t *v);
@@ -230,6 +229,14 @@ ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
         return NGX_ERROR;
     }
 
+    /* an error behind nginx's GOAWAY is none to it, and no frame follows */
+
+    if (h->broken && !h->pass && h->pos == h->last
+        && ngx_http_tunnel_v2_goaway(v))
+    {
+        return NGX_ERROR;
+    }
+
     do {
 
         if (h->pos != h->last) {
@@ -248,11 +255,8 @@ ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
         } else if (total == 0) {
             n = ngx_http_tunnel_v2_read(v, buf, size);
 
-        } else if (v->more || !ngx_http_tunnel_v2_start(v)) {
-            break;
-
         } else {
-            continue;
+            break;
         }
 
         if (n == NGX_DONE) {
@@ -265,7 +269,9 @@ ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
 
         total += n;
 
-    } while (!v->connect && !preface && size - total >= NGX_HTTP_TUNNEL_LEAST);
+    } while (!v->connect && !preface
+             && !(h->broken && h->pos == h->last && total)
+             && size - total >= NGX_HTTP_TUNNEL_LEAST);
 
     if (h->pos == h->last) {
         ngx_http_hpack_done(h);
@@ -277,7 +283,10 @@ ngx_http_connect_tunnel_v2_recv(ngx_http_tunnel_v2_t *v, u_char *buf,
         return NGX_ERROR;
     }
 
-    v->connection->read->ready = (h->pos != h->last || v->pos != v->last)
+    /* a block begins when nginx has what is before it, and reads no more */
+
+    v->connection->read->ready = (h->pos != h->last || v->pos != v->last
+                                  || h->reading)
                                  ? 1 : v->more;
 
     h2c = ngx_http_tunnel_v2_connection(v);
@@ -360,7 +369,12 @@ ngx_http_tunnel_v2_read(ngx_http_tunnel_v2_t *v, u_char *buf, size_t size)
 
     v->more = v->connection->read->ready;
 
-    if (n == NGX_AGAIN && ngx_http_tunnel_v2_start(v)) {
+    /* nginx skips a block behind its GOAWAY, but not its CONTINUATION */
+
+    if (n == NGX_AGAIN && v->hpack.reading
+        && !ngx_http_tunnel_v2_goaway(v)
+        && ngx_http_hpack_start(&v->hpack) == NGX_OK)
+    {
         return NGX_DONE;
     }
 
@@ -419,20 +433,6 @@ ngx_http_tunnel_v2_stash(ngx_http_tunnel_v2_t *v, u_char *p, size_t size,
     v->last = ngx_cpymem(raw, p, size);
 
     return NGX_OK;
-}
-
-
-/*
- * Lets nginx know of a block that is not there as a whole, if it does not yet.
- * It skips those behind its GOAWAY, but not their CONTINUATIONs.
- */
-
-static ngx_uint_t
-ngx_http_tunnel_v2_start(ngx_http_tunnel_v2_t *v)
-{
-    return v->hpack.reading
-           && !ngx_http_tunnel_v2_goaway(v)
-           && ngx_http_hpack_start(&v->hpack) == NGX_OK;
 }
 
 
@@ -543,6 +543,12 @@ ngx_http_tunnel_v2_look(ngx_http_tunnel_v2_t *v, u_char **pos, u_char *last,
         if (rc != NGX_DECLINED) {
             *pos = p;
             return NGX_OK;
+        }
+
+        if (h->broken) {
+            ngx_log_error(NGX_LOG_INFO, v->connection->log, 0,
+                          "header of an HTTP/2 request cannot be read, "
+                          "CONNECT is not served on this connection");
         }
 
         if (p == last) {

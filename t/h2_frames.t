@@ -548,7 +548,7 @@ my @slow = (
 $t->plan(6 * @cases - 4 * (grep { {tail($_)}->{whole} } @cases)
 	- 2 * (grep { {tail($_)}->{bare} || {tail($_)}->{pair} } @cases)
 	- (grep { {tail($_)}->{bare} } @cases)
-	+ @slow + 19)->run();
+	+ @slow + 23)->run();
 
 ###############################################################################
 
@@ -640,6 +640,33 @@ is($_->echo('still here'), 'still here', 'tunnel goes on behind GOAWAY')
 	for $tunnels[0];
 $_->half_close() for @tunnels;
 ok($h2->wait_closed(), 'connection ends with the tunnels');
+
+# what nginx skips is one frame, whatever it comes as
+
+for my $size (9, 10, 12) {
+	$h2 = h2_client(port(8086));
+	@tunnels = ($h2->connect('127.0.0.1:' . port(8092)));
+	$h2->flush();
+
+	my $frames = join '', map { h2_frame('HEADERS', 5, $_, $plain) }
+		3, 5, 7;
+	my $head = length($frames) * 2 / 3 + $size;
+
+	$h2->raw(substr $frames, 0, $head);
+	$h2->wait(sub { $h2->{goaway} });
+	$h2->raw(substr $frames, $head);
+
+	is($tunnels[0]->echo('still here'), 'still here',
+		"tunnel behind GOAWAY and $size bytes of a request");
+	$h2->close();
+}
+
+$h2 = h2_client(port(8086));
+@tunnels = ($h2->connect('127.0.0.1:' . port(8092)));
+$h2->flush();
+$h2->raw(join '', (map { h2_frame('HEADERS', 5, $_, $plain) } 3, 5),
+	h2_frame('HEADERS', 5, 7, "\x80\0\0\x20" . "\0" x 5));
+ok($h2->wait_closed(), 'an error that nginx skips ends the connection');
 
 ###############################################################################
 
