@@ -134,29 +134,28 @@ ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last)
 static size_t
 ngx_http_hpack_indexes(u_char *p, u_char *last)
 {
-    u_char      flags;
-    size_t      len, priority;
-    ngx_uint_t  method;
+    size_t                  priority;
+    ngx_uint_t              method;
+    ngx_http_hpack_head_t   head;
 
     if (last - p < NGX_HTTP_HPACK_FRAME) {
         return 0;
     }
 
-    len = (p[0] << 16) + (p[1] << 8) + p[2];
-    flags = p[4];
-    priority = (flags & NGX_HTTP_HPACK_PRIORITY) ? 5 : 0;
-
+    ngx_http_hpack_parse(p, &head);
     p += NGX_HTTP_HPACK_FRAME;
 
-    if (!(flags & NGX_HTTP_HPACK_END_HEADERS)
-        || (flags & NGX_HTTP_HPACK_PADDED)
-        || len > (size_t) (last - p)
-        || len < priority)
+    priority = (head.flags & NGX_HTTP_HPACK_PRIORITY) ? 5 : 0;
+
+    if (!(head.flags & NGX_HTTP_HPACK_END_HEADERS)
+        || (head.flags & NGX_HTTP_HPACK_PADDED)
+        || head.len > (size_t) (last - p)
+        || head.len < priority)
     {
         return 0;
     }
 
-    last = p + len;
+    last = p + head.len;
     method = 0;
 
     for (p += priority; p < last; p++) {
@@ -170,7 +169,7 @@ ngx_http_hpack_indexes(u_char *p, u_char *last)
         }
     }
 
-    return method ? NGX_HTTP_HPACK_FRAME + len : 0;
+    return method ? NGX_HTTP_HPACK_FRAME + head.len : 0;
 }
 
 
@@ -239,10 +238,9 @@ ngx_http_hpack_block(ngx_http_hpack_t *h, u_char **p, u_char *last)
 static ngx_int_t
 ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p, u_char *last)
 {
-    u_char      flags;
-    size_t      len, size;
-    ngx_int_t   rc;
-    ngx_uint_t  type, sid;
+    size_t                  size;
+    ngx_int_t               rc;
+    ngx_http_hpack_head_t   head;
 
     size = NGX_HTTP_HPACK_FRAME;
 
@@ -257,43 +255,42 @@ ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p, u_char *last)
             h->head[h->nhead++] = *(*p)++;
         }
 
-        len = (h->head[0] << 16) + (h->head[1] << 8) + h->head[2];
-        type = h->head[3];
-        flags = h->head[4];
-        sid = ((ngx_uint_t) (h->head[5] & 0x7f) << 24) + (h->head[6] << 16)
-              + (h->head[7] << 8) + h->head[8];
+        ngx_http_hpack_parse(h->head, &head);
 
         if (h->first) {
 
             /* RFC 9113 6.10 */
 
-            if (type != NGX_HTTP_HPACK_CONTINUATION || sid != h->sid) {
+            if (head.type != NGX_HTTP_HPACK_CONTINUATION
+                || head.sid != h->sid)
+            {
                 return ngx_http_hpack_raw(h);
             }
 
-            h->rest = len;
+            h->rest = head.len;
             break;
         }
 
         size = NGX_HTTP_HPACK_FRAME;
 
-        if (flags & NGX_HTTP_HPACK_PADDED) {
+        if (head.flags & NGX_HTTP_HPACK_PADDED) {
             size++;
         }
 
-        if (flags & NGX_HTTP_HPACK_PRIORITY) {
+        if (head.flags & NGX_HTTP_HPACK_PRIORITY) {
             size += 5;
         }
 
-        if (len <= size - NGX_HTTP_HPACK_FRAME) {
+        if (head.len <= size - NGX_HTTP_HPACK_FRAME) {
             return ngx_http_hpack_raw(h);
         }
 
         if (h->nhead == size) {
-            h->sid = sid;
-            h->flags = flags;
+            h->sid = head.sid;
+            h->flags = head.flags;
 
-            rc = ngx_http_hpack_first(h, len - (size - NGX_HTTP_HPACK_FRAME));
+            rc = ngx_http_hpack_first(h, head.len
+                                         - (size - NGX_HTTP_HPACK_FRAME));
 
             if (rc != NGX_DONE) {
                 return rc;
@@ -304,16 +301,16 @@ ngx_http_hpack_head(ngx_http_hpack_t *h, u_char **p, u_char *last)
     }
 
     h->nhead = 0;
-    h->ended = (flags & NGX_HTTP_HPACK_END_HEADERS) ? 1 : 0;
+    h->ended = (head.flags & NGX_HTTP_HPACK_END_HEADERS) ? 1 : 0;
 
-    if (len + NGX_HTTP_HPACK_FRAME > h->budget) {
+    if (head.len + NGX_HTTP_HPACK_FRAME > h->budget) {
 
         /* the parser has the beginning, and there is no other end */
 
         return h->passing ? NGX_ERROR : ngx_http_hpack_too_large(h);
     }
 
-    h->budget -= len + NGX_HTTP_HPACK_FRAME;
+    h->budget -= head.len + NGX_HTTP_HPACK_FRAME;
 
     return NGX_DONE;
 }
@@ -719,6 +716,17 @@ ngx_http_hpack_frame(ngx_http_hpack_t *h, u_char *p, size_t len, u_char flags)
     h->started = 1;
 
     return p;
+}
+
+
+void
+ngx_http_hpack_parse(u_char *p, ngx_http_hpack_head_t *head)
+{
+    head->len = (p[0] << 16) + (p[1] << 8) + p[2];
+    head->type = p[3];
+    head->flags = p[4];
+    head->sid = ((ngx_uint_t) (p[5] & 0x7f) << 24) + (p[6] << 16)
+                + (p[7] << 8) + p[8];
 }
 
 

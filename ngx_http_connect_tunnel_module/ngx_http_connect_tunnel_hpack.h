@@ -44,6 +44,16 @@
 #define NGX_HTTP_HPACK_PRIORITY      0x20
 
 
+/* the header of a frame, RFC 9113 4.1 */
+
+typedef struct {
+    size_t                  len;         /* of what comes behind it */
+    ngx_uint_t              type;
+    u_char                  flags;
+    ngx_uint_t              sid;
+} ngx_http_hpack_head_t;
+
+
 typedef struct {
 
     /* set by the caller */
@@ -128,6 +138,10 @@ ngx_int_t ngx_http_hpack_read(ngx_http_hpack_t *h, u_char **p, u_char *last);
  */
 
 ngx_int_t ngx_http_hpack_start(ngx_http_hpack_t *h);
+
+/* reads the header of a frame, which is there as a whole */
+
+void ngx_http_hpack_parse(u_char *p, ngx_http_hpack_head_t *head);
 
 /* a frame's header, and a number behind it; return the end */
 

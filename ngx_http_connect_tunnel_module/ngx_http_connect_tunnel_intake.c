@@ -133,9 +133,6 @@ static u_char *ngx_http_intake_log_error(ngx_log_t *log, u_char *buf,
 
 static u_char  ngx_http_intake_connect[] = "CONNECT ";
 static u_char  ngx_http_intake_tunnel[] = "TUNNEL /";
-#if (NGX_HTTP_TUNNEL_V2)
-static u_char  ngx_http_intake_preface[] = "PRI * HT";
-#endif
 
 
 ngx_int_t
@@ -771,7 +768,7 @@ ngx_http_intake_match(ngx_http_intake_t *in, u_char *p, u_char *last)
 
 #if (NGX_HTTP_TUNNEL_V2)
 
-    if (in->preface && ngx_memcmp(p, ngx_http_intake_preface, len) == 0) {
+    if (in->preface && ngx_memcmp(p, NGX_HTTP_TUNNEL_PREFACE, len) == 0) {
         return (len < NGX_HTTP_INTAKE_LEN) ? NGX_AGAIN : NGX_DONE;
     }
 

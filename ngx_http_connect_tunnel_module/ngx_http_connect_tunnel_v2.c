@@ -39,8 +39,6 @@
 
 #define NGX_HTTP_TUNNEL_LEAST          (2 * NGX_HTTP_HPACK_FRAME)
 
-#define NGX_HTTP_TUNNEL_PREFACE        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
 
 /* of a tunnel, in its request's pool */
 
@@ -141,7 +139,7 @@ static const ngx_tunnel_end_ops_t  ngx_http_tunnel_v2_end = {
 ngx_uint_t
 ngx_http_connect_tunnel_v2_enabled(ngx_http_connection_t *hc)
 {
-#if (nginx_version >= 1025001)
+#if (NGX_TUNNEL_HTTP2_BY_SERVER)
 
     ngx_http_v2_srv_conf_t  *h2scf;
 
@@ -598,15 +596,15 @@ ngx_http_tunnel_v2_preface(ngx_http_tunnel_v2_t *v, u_char *p, u_char *last)
 static void
 ngx_http_tunnel_v2_head(ngx_http_tunnel_v2_t *v, u_char *p)
 {
-    u_char                    *type;
+    ngx_http_hpack_head_t      head;
     ngx_http_tunnel_stream_t  *st;
 
-    v->rest = (p[0] << 16) + (p[1] << 8) + p[2];
+    ngx_http_hpack_parse(p, &head);
+
+    v->rest = head.len;
     v->padding = 0;
 
-    type = p + 3;
-
-    if (*type != NGX_HTTP_HPACK_DATA) {
+    if (head.type != NGX_HTTP_HPACK_DATA) {
         v->data = 0;
         v->eof = 0;
         v->padded = 0;
@@ -615,10 +613,9 @@ ngx_http_tunnel_v2_head(ngx_http_tunnel_v2_t *v, u_char *p)
     }
 
     v->data = 1;
-    v->eof = (p[4] & NGX_HTTP_HPACK_END_STREAM) ? 1 : 0;
-    v->padded = (p[4] & NGX_HTTP_HPACK_PADDED) ? 1 : 0;
-    v->sid = ((ngx_uint_t) (p[5] & 0x7f) << 24) + (p[6] << 16) + (p[7] << 8)
-             + p[8];
+    v->eof = (head.flags & NGX_HTTP_HPACK_END_STREAM) ? 1 : 0;
+    v->padded = (head.flags & NGX_HTTP_HPACK_PADDED) ? 1 : 0;
+    v->sid = head.sid;
 
     st = ngx_http_tunnel_v2_find(v, v->sid);
 

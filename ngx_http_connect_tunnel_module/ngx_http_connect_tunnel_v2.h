@@ -20,6 +20,11 @@
 #pragma GCC visibility push(hidden)
 
 
+/* a connection begins with it, RFC 9113 3.4 */
+
+#define NGX_HTTP_TUNNEL_PREFACE  "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
 typedef struct ngx_http_tunnel_stream_s  ngx_http_tunnel_stream_t;
 
 

@@ -26,6 +26,11 @@
 #endif
 
 
+/* 1.25.1: the "http2" directive, besides the parameter of "listen" */
+
+#define NGX_TUNNEL_HTTP2_BY_SERVER  (nginx_version >= 1025001)
+
+
 /* 1.25.5: the preread phase of stream leaves in the socket what it sees */
 
 #define NGX_TUNNEL_PREREAD_PEEKS  (nginx_version >= 1025005)

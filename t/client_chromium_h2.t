@@ -14,7 +14,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
 use Test::Nginx;
 use Test::Nginx::Tunnel;
-use Test::Nginx::H2 qw/ h2_listen /;
+use Test::Nginx::H2 qw/ h2_conf /;
 use Test::Nginx::Clients qw/ :DEFAULT chromium /;
 use Test::Nginx::Browser;
 
@@ -50,14 +50,14 @@ http {
     target_allow_address 127.0.0.1;
 
     server {
-        LISTEN_8081
+        LISTEN 127.0.0.1:8081 ssl;
         access_log %%TESTDIR%%/tunnel.log tunnel;
 
         connect_tunnel;
     }
 
     server {
-        LISTEN_8082
+        LISTEN 127.0.0.1:8082 ssl;
         access_log %%TESTDIR%%/tunnel.log tunnel;
 
         auth_basic proxy;
@@ -90,12 +90,7 @@ http {
 
 EOF
 
-for my $port (8081, 8082) {
-	my $listen = h2_listen($t, "127.0.0.1:$port ssl");
-	$conf =~ s/LISTEN_$port/$listen/;
-}
-
-$t->write_file_expand('nginx.conf', $conf);
+$t->write_file_expand('nginx.conf', h2_conf($t, $conf));
 
 make_cert($t, 'ca', cn => 'test CA', is_ca => 1);
 make_cert($t, 'secure', ca => 'ca', san => [ 'www.example.test',

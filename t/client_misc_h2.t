@@ -59,7 +59,7 @@ http {
     keepalive_timeout 1s;
 
     server {
-        LISTEN_8081
+        LISTEN 127.0.0.1:8081 ssl;
         connect_tunnel;
 
         location / {
@@ -73,7 +73,7 @@ http {
     }
 
     server {
-        LISTEN_8082
+        LISTEN 127.0.0.1:8082 ssl;
         auth_basic proxy;
         auth_basic_user_file users;
 
@@ -95,12 +95,7 @@ http {
 
 EOF
 
-for my $port (8081, 8082) {
-	my $listen = h2_listen($t, "127.0.0.1:$port ssl");
-	$conf =~ s/LISTEN_$port/$listen/;
-}
-
-$t->write_file_expand('nginx.conf', $conf);
+$t->write_file_expand('nginx.conf', h2_conf($t, $conf));
 
 make_cert($t, 'ca', cn => 'test CA', is_ca => 1);
 make_cert($t, 'secure', ca => 'ca', san => [ 'secure.example.test',

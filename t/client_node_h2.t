@@ -16,7 +16,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
 use Test::Nginx;
 use Test::Nginx::Tunnel;
-use Test::Nginx::H2 qw/ h2_listen /;
+use Test::Nginx::H2 qw/ h2_conf /;
 use Test::Nginx::Clients qw/ :DEFAULT node /;
 
 ###############################################################################
@@ -53,12 +53,12 @@ http {
     target_allow_address 127.0.0.1;
 
     server {
-        LISTEN_8080
+        LISTEN 127.0.0.1:8080;
         connect_tunnel;
     }
 
     server {
-        LISTEN_8081
+        LISTEN 127.0.0.1:8081 ssl;
         connect_tunnel;
 
         location = /page {
@@ -67,7 +67,7 @@ http {
     }
 
     server {
-        LISTEN_8082
+        LISTEN 127.0.0.1:8082 ssl;
         auth_basic proxy;
         auth_basic_user_file users;
 
@@ -75,7 +75,7 @@ http {
     }
 
     server {
-        LISTEN_8083
+        LISTEN 127.0.0.1:8083 ssl;
         keepalive_requests 3;
         connect_tunnel;
     }
@@ -95,13 +95,7 @@ http {
 
 EOF
 
-for my $port (8080 .. 8083) {
-	my $listen = h2_listen($t, "127.0.0.1:$port"
-		. ($port == 8080 ? '' : ' ssl'));
-	$conf =~ s/LISTEN_$port/$listen/;
-}
-
-$t->write_file_expand('nginx.conf', $conf);
+$t->write_file_expand('nginx.conf', h2_conf($t, $conf));
 
 make_cert($t, 'ca', cn => 'test CA', is_ca => 1);
 make_cert($t, 'secure', ca => 'ca', san => [ 'secure.example.test',

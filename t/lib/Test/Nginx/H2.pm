@@ -7,6 +7,8 @@ package Test::Nginx::H2;
 #   h2_listen($t, @listens)	text for a server {}: the directives "listen"
 #				with these parameters, for HTTP/2 in the way
 #				this nginx wants it
+#   h2_conf($t, $conf)		a configuration whose lines "LISTEN ...;" are
+#				those
 #   h2_client($addr, %opt)	a connection, undef if there is none: see new()
 #   h2_tunnel($addr, $authority, %opt)
 #				a stream with a tunnel on a connection of its
@@ -157,7 +159,7 @@ use strict;
 use base qw/ Exporter /;
 
 our @EXPORT = qw/
-	h2_listen h2_client h2_tunnel h2_name h2_frame h2_data
+	h2_listen h2_conf h2_client h2_tunnel h2_name h2_frame h2_data
 	h2_headers
 	hpack_block hpack_int hpack_string huffman_encode huffman_decode
 /;
@@ -306,6 +308,14 @@ sub h2_listen {
 
 	return join(' ', map({ "listen $_" . ($old ? ' http2' : '') . ';' }
 		@listens), $old ? () : 'http2 on;');
+}
+
+sub h2_conf {
+	my ($t, $conf) = @_;
+
+	$conf =~ s/\bLISTEN ([^;]+);/h2_listen($t, $1)/ge;
+
+	return $conf;
 }
 
 ###############################################################################
