@@ -136,7 +136,7 @@ use constant {
 # The tunnels of stream have no name, but each its client's port.  A target
 # that the configuration tells is a port of its own.
 
-my (%ports, $turn);
+my (%ports, %used, $turn);
 
 # "glued" sends all at once, and does not wait for the choice of a method.
 
@@ -230,7 +230,7 @@ sub front_tunnel {
 		my ($s, $code) = socks_tunnel(port($port), $way, port($target),
 			%opt);
 
-		push @{$ports{$id}}, $s->sockport() if $s;
+		front_port_used($id, $s) if $s;
 
 		return ($s, socks_good($way, $code));
 	}
@@ -240,7 +240,7 @@ sub front_tunnel {
 	my $s = client_connect(port($port), %opt)
 		or return (undef, '');
 
-	push @{$ports{$id}}, $s->sockport();
+	front_port_used($id, $s);
 	write_all($s, $early) if defined $early;
 
 	wait_for(sub { grep { !$before{$_} } connected_to(port($target)) })
@@ -260,7 +260,7 @@ sub front_id {
 
 	return qr/^\Q$id\E / if front_http($front);
 
-	my $any = join '|', @{$ports{$id} || [ 'none' ]};
+	my $any = join '|', map { $_->[0] } @{$ports{$id} || [ [ 'none' ] ]};
 
 	return qr/^(?:$any) /;
 }
@@ -268,9 +268,36 @@ sub front_id {
 sub front_log {
 	my ($t, $front, $id, $timeout) = @_;
 
-	my $line = wait_log($t, 'tunnel.log', front_id($front, $id), $timeout);
+	my $line = front_http($front)
+		? wait_log($t, 'tunnel.log', front_id($front, $id), $timeout)
+		: wait_for(sub { front_line($t, $id) }, $timeout);
 
-	return defined $line ? $line =~ s/^\S+ //r : '';
+	return ($line || '') =~ s/^\S+ //r;
+}
+
+# A port may be that of another session before; each has a line.
+
+sub front_port_used {
+	my ($id, $s) = @_;
+
+	my $port = $s->sockport();
+
+	push @{$ports{$id}}, [ $port, $used{$port}++ ];
+}
+
+sub front_line {
+	my ($t, $id) = @_;
+
+	my @lines = log_lines($t, 'tunnel.log');
+
+	for my $use (reverse @{$ports{$id} || []}) {
+		my ($port, $before) = @$use;
+
+		my $line = (grep { /^$port / } @lines)[$before];
+		return $line if defined $line;
+	}
+
+	return undef;
 }
 
 # Both ports, as one of ours may be that of two connections at once; and it may
