@@ -8,14 +8,44 @@ NGX    = build/nginx
 # compiled anew when one of these or the installed nginx changed
 SOURCES = $(wildcard $(MODULE)/*.[ch])
 
-# tests: which ones, and how prove runs them
+# tests: which ones, and how prove runs them; they wait more than they work
 T           = t
-PROVE_FLAGS = -j2
+PROVE_FLAGS = -j$(shell expr 2 \* $$(nproc) + 1)
+
+# What is tested is the installed nginx with our modules, or, with any of these,
+# one that is built from source, Debian's or that in SOURCE, with them in it.
+SOURCE   =
+STATIC   =
+SANITIZE =
+VALGRIND =
+
+ifeq ($(SOURCE)$(STATIC)$(SANITIZE)$(VALGRIND),)
+KIND    = dynamic
+else ifneq ($(SANITIZE),)
+KIND    = static
+BUILT   = build/sanitize
+OPTION  = --sanitize
+else ifneq ($(VALGRIND),)
+KIND    = valgrind
+BUILT   = build/valgrind
+OPTION  = --valgrind
+else
+KIND    = static
+BUILT   = build/static$(addprefix -,$(notdir $(SOURCE)))
+endif
+
+# and what soaks, likewise
+ifeq ($(KIND),dynamic)
+TESTED = /usr/sbin/nginx $(SO)
+else
+TESTED = $(BUILT)/objs/nginx -
+endif
 
 export PORT SOCKS_PORT DESTDIR
 
 .DELETE_ON_ERROR:
-.PHONY: all run test test-sanitize unit fuzz bench install uninstall clean help FORCE
+.PHONY: all run test test-dynamic test-static test-valgrind static suite unit fuzz soak
+.PHONY: matrix matrix-build deb deb-test bench install uninstall clean help FORCE
 
 
 all: $(SO) $(STREAM)
@@ -45,16 +75,27 @@ run:
 
 test:
 	@scripts/packages test
-	@$(MAKE) -s --no-print-directory all unit
-	@t/fuzz/run 2
-	@docs/check /usr/sbin/nginx $(SO)
-	@scripts/test /usr/sbin/nginx $(SO) $(PROVE_FLAGS) $(T)
+	@$(MAKE) -s --no-print-directory test-$(KIND)
 
-test-sanitize:
-	@scripts/packages test
-	@scripts/nginx-source build/source
-	@scripts/build-nginx build/source/nginx build/sanitize --sanitize
-	@scripts/test build/sanitize/objs/nginx - $(PROVE_FLAGS) $(T)
+test-dynamic: all unit
+	@t/fuzz/run 2
+	@$(MAKE) -s --no-print-directory suite
+
+# without what is the same for every nginx
+suite: all
+	@docs/check $(TESTED)
+	@scripts/test $(TESTED) $(PROVE_FLAGS) $(T)
+
+test-static: static
+	@scripts/test $(TESTED) $(PROVE_FLAGS) $(T)
+
+test-valgrind: static
+	@scripts/valgrind $(BUILT)/objs/nginx $(filter-out t,$(T))
+
+# the tree is one that has nginx's configure
+static:
+	@if [ -z "$(SOURCE)" ]; then scripts/nginx-source build/source; fi
+	@scripts/build-nginx $(or $(SOURCE),build/source/nginx) $(BUILT) $(OPTION)
 
 unit: $(NGX)/objs/Makefile
 	@if [ -f t/unit/run ]; then sh t/unit/run; fi
@@ -62,6 +103,28 @@ unit: $(NGX)/objs/Makefile
 fuzz:
 	@scripts/packages build
 	@t/fuzz/run $(TIME) $(SEED)
+
+soak:
+	@scripts/packages test
+	@$(MAKE) -s --no-print-directory $(if $(filter dynamic,$(KIND)),all,static)
+	@t/soak/run $(TESTED) $(TIME)
+
+# other releases, in roots of theirs
+matrix:
+	@scripts/packages roots
+	@scripts/matrix test $(ROWS)
+
+matrix-build:
+	@scripts/packages roots
+	@scripts/matrix build $(ROWS)
+
+deb:
+	@scripts/packages deb
+	@scripts/deb
+
+deb-test: deb
+	@scripts/packages roots
+	@scripts/deb-test
 
 bench:
 	@scripts/packages bench || echo 'going on with what is installed'

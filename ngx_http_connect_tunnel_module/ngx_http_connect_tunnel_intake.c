@@ -1307,7 +1307,7 @@ ngx_http_intake_log_error(ngx_log_t *log, u_char *buf, size_t len)
 
         ngx_http_intake_restore_line(r);
 
-        return r->log_handler(r, ctx->current_request, p, len);
+        return ngx_http_connect_tunnel_log_request(r, log, ctx, p, len);
     }
 
     return ngx_snprintf(buf, len, ", server: %V",

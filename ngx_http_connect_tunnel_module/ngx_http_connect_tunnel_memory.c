@@ -56,7 +56,7 @@ static void ngx_http_connect_tunnel_free(ngx_pool_t *pool, ngx_chain_t *cl);
 static void ngx_http_connect_tunnel_move(ngx_http_request_t *r,
     ngx_http_tunnel_moves_t *m);
 static void ngx_http_connect_tunnel_move_list(ngx_list_t *list,
-    ngx_http_tunnel_moves_t *m);
+    ngx_uint_t lowcase, ngx_http_tunnel_moves_t *m);
 static void ngx_http_connect_tunnel_move_ptr(u_char **p,
     ngx_http_tunnel_moves_t *m);
 static void ngx_http_connect_tunnel_unlink(void *data);
@@ -348,8 +348,8 @@ ngx_http_connect_tunnel_move(ngx_http_request_t *r,
         ngx_http_connect_tunnel_move_ptr(pointers[i], m);
     }
 
-    ngx_http_connect_tunnel_move_list(&r->headers_in.headers, m);
-    ngx_http_connect_tunnel_move_list(&r->headers_out.headers, m);
+    ngx_http_connect_tunnel_move_list(&r->headers_in.headers, 1, m);
+    ngx_http_connect_tunnel_move_list(&r->headers_out.headers, 0, m);
 
     cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
 
@@ -364,7 +364,7 @@ ngx_http_connect_tunnel_move(ngx_http_request_t *r,
 
 
 static void
-ngx_http_connect_tunnel_move_list(ngx_list_t *list,
+ngx_http_connect_tunnel_move_list(ngx_list_t *list, ngx_uint_t lowcase,
     ngx_http_tunnel_moves_t *m)
 {
     ngx_uint_t        i;
@@ -377,7 +377,12 @@ ngx_http_connect_tunnel_move_list(ngx_list_t *list,
         for (i = 0; i < part->nelts; i++) {
             ngx_http_connect_tunnel_move_ptr(&h[i].key.data, m);
             ngx_http_connect_tunnel_move_ptr(&h[i].value.data, m);
-            ngx_http_connect_tunnel_move_ptr(&h[i].lowcase_key, m);
+
+            /* what is sent has none, and may have anything there */
+
+            if (lowcase) {
+                ngx_http_connect_tunnel_move_ptr(&h[i].lowcase_key, m);
+            }
         }
     }
 }

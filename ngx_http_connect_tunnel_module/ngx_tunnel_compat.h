@@ -31,9 +31,16 @@
 #define NGX_TUNNEL_HTTP2_BY_SERVER  (nginx_version >= 1025001)
 
 
-/* 1.25.5: the preread phase of stream leaves in the socket what it sees */
+/*
+ * 1.25.5: the preread phase of stream leaves in the socket what it sees; not
+ * that of freenginx, which has this macro
+ */
 
-#define NGX_TUNNEL_PREREAD_PEEKS  (nginx_version >= 1025005)
+#if (nginx_version >= 1025005 && !(defined NGINX_NAME))
+#define NGX_TUNNEL_PREREAD_PEEKS  1
+#else
+#define NGX_TUNNEL_PREREAD_PEEKS  0
+#endif
 
 
 /* 1.29.3: $request_port */
@@ -52,6 +59,28 @@
     (r)->headers_in.proxy_authorization = (h)
 #else
 #define ngx_http_connect_tunnel_set_proxy_auth(r, h)
+#endif
+
+
+/*
+ * Angie 1.12: name servers are a list, and what a line of the log says of a
+ * request is said one by one
+ */
+
+#if (defined angie_version && angie_version >= 1012000)
+
+#define ngx_tunnel_resolver_configured(r)  ((r)->connections != NULL)
+
+#define ngx_http_connect_tunnel_log_request(r, log, ctx, p, len)              \
+    (r)->log_handler(log, p, (p) + (len), ctx)
+
+#else
+
+#define ngx_tunnel_resolver_configured(r)  ((r)->connections.nelts != 0)
+
+#define ngx_http_connect_tunnel_log_request(r, log, ctx, p, len)              \
+    (r)->log_handler(r, (ctx)->current_request, p, len)
+
 #endif
 
 

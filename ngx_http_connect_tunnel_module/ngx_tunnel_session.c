@@ -5,6 +5,7 @@
 
 
 #include "ngx_tunnel_session.h"
+#include "ngx_tunnel_compat.h"
 
 
 /*
@@ -118,7 +119,9 @@ ngx_tunnel_main_add(ngx_conf_t *cf, ngx_tunnel_main_t *main,
     main->worker.size = ngx_max(main->worker.size,
                                 conf->policy.policy.buffer_size);
 
-    if (resolver == NULL || resolver->connections.nelts || main->system) {
+    if (resolver == NULL || ngx_tunnel_resolver_configured(resolver)
+        || main->system)
+    {
         return NGX_OK;
     }
 
@@ -345,7 +348,7 @@ ngx_tunnel_session_resolver(ngx_tunnel_session_t *s,
 {
     *system = NULL;
 
-    if (s->resolver->connections.nelts) {
+    if (ngx_tunnel_resolver_configured(s->resolver)) {
         return s->resolver;
     }
 

@@ -35,7 +35,7 @@ my $t = Test::Nginx->new()->has(qw/http http_ssl stream stream_map
 	->has('--with-stream_ssl_preread_module');
 
 my $poll = $t->has_module('--with-poll_module');
-my $pass = $t->has_version('1.25.5')
+my $pass = $t->has_version('1.25.5') && $t->build_info() !~ /freenginx/
 	&& !$t->has_module('--without-stream_pass_module');
 
 my @samples = samples();
