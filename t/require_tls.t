@@ -59,7 +59,7 @@ http {
     target_deny denied.example:*;
     target_allow_address 127.0.0.0/8 ::1;
 
-    tunnel_preread_timeout 400ms;
+    tunnel_preread_timeout 1s;
 
     # a port for all, one for TLS of any name, the rest by name
 
@@ -185,7 +185,7 @@ my $mail = "220 mail.example\x0d\x0a";
 
 my %on = (proxy => 8080);
 my %cut = (%on, reason => 'not_tls');
-my %late = (%cut, time => 0.4);
+my %late = (%cut, time => 1);
 my %front = (reason => 'sni_mismatch');
 my %sni = (sni => 'name.example');
 
@@ -363,7 +363,7 @@ my @cases = (
 		bytes => substr($hello, 0, -1) ],
 	[ 'a record and silence', %late,
 		bytes => substr($large, 0, 16389) ],
-	[ 'bytes that come too slowly', %late, step => 20, delay => 0.1,
+	[ 'bytes that come too slowly', %late, step => 20, delay => 0.25,
 		bytes => $hello ],
 
 	# the end

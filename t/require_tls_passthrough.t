@@ -56,7 +56,7 @@ stream {
     target_allow *:*;
     target_allow_address 127.0.0.0/8 ::1;
 
-    tunnel_preread_timeout 400ms;
+    tunnel_preread_timeout 1s;
 
     map $preread_host $by_host {
         default       name.example:%%PORT_8091%%;
@@ -239,7 +239,7 @@ my $http = "GET / HTTP/1.1\x0d\x0aHost: name.example\x0d\x0a\x0d\x0a";
 my $mail = "220 mail.example\x0d\x0a";
 
 my %cut = (reason => 'not_tls');
-my %late = (%cut, time => 0.4);
+my %late = (%cut, time => 1);
 my %front = (reason => 'sni_mismatch');
 my %sni = (sni => 'name.example');
 my %other = (%front, sni => 'front.example');
@@ -391,7 +391,7 @@ my @cases = (
 
 	[ 'preread, the rest of a hello is late', proxy => 8071, %sni,
 		protocol => 'unknown', bytes => $hello, split => [ 60 ],
-		delay => 0.6 ],
+		delay => 2 ],
 	[ 'preread, a hello larger than its buffer', proxy => 8077, %sni,
 		protocol => 'unknown', bytes => $large ],
 	[ 'preread, a hello larger than its buffer, in segments',

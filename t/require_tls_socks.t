@@ -60,7 +60,7 @@ stream {
     target_allow *:*;
     target_allow_address 127.0.0.0/8 ::1;
 
-    tunnel_preread_timeout 400ms;
+    tunnel_preread_timeout 1s;
     target_require_tls sni;
     socks_bind on;
     socks_udp on;
@@ -137,7 +137,7 @@ my $http = "GET / HTTP/1.1\x0d\x0aHost: name.example\x0d\x0a\x0d\x0a";
 my $banner = "SSH-2.0-OpenSSH_9.2\x0d\x0a";
 
 my %cut = (reason => 'not_tls');
-my %late = (%cut, time => 0.4);
+my %late = (%cut, time => 1);
 my %front = (reason => 'sni_mismatch');
 my %sni = (sni => 'name.example');
 my %other = (%front, sni => 'other.example');

@@ -1329,6 +1329,7 @@ sub make_cert {
 	my @san = @{$opt{san} || [ $opt{cn} ]};
 	my $san = join ',', map { (/^[\d.]+\z|:/ ? 'IP:' : 'DNS:') . $_ } @san;
 	my $ca = $opt{is_ca} ? 'true' : 'false';
+	my $usage = 'digitalSignature' . ($opt{is_ca} ? ',keyCertSign' : '');
 
 	$t->write_file("$name.cnf", <<EOF);
 [ req ]
@@ -1339,6 +1340,9 @@ x509_extensions = extensions
 CN = $opt{cn}
 [ extensions ]
 basicConstraints = critical,CA:$ca
+keyUsage = critical,$usage
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
 subjectAltName = $san
 EOF
 
