@@ -1,6 +1,6 @@
 
 /*
- * What fuzz targets share, and stubs for what nginx's files link with.
+ * What fuzz targets share.
  */
 
 
@@ -35,34 +35,4 @@ fuzz_copy(const void *data, size_t len)
     }
 
     return memcpy(p, data, len);
-}
-
-
-/*
- * stubs: linked with, and not called; parsers do not allocate, and a target of
- * one that does has its own ngx_alloc()
- */
-
-
-volatile ngx_cycle_t  *ngx_cycle;
-
-
-__attribute__((weak)) void *
-ngx_alloc(size_t size, ngx_log_t *log)
-{
-    abort();
-}
-
-
-void *
-ngx_palloc(ngx_pool_t *pool, size_t size)
-{
-    abort();
-}
-
-
-void *
-ngx_pnalloc(ngx_pool_t *pool, size_t size)
-{
-    abort();
 }

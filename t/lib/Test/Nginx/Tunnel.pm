@@ -205,6 +205,7 @@ sub start_tls {
 		Timeout => $opt{timeout} || TIMEOUT,
 		SSL_verify_mode => IO::Socket::SSL::SSL_VERIFY_NONE(),
 		SSL_hostname => defined $opt{sni} ? $opt{sni} : '',
+		SSL_on_peer_shutdown => sub { 0 },
 		$opt{alpn} ? (SSL_alpn_protocols => $opt{alpn}) : (),
 		$opt{cert} ? (SSL_cert_file => $opt{cert}) : (),
 		$opt{key} ? (SSL_key_file => $opt{key}) : (),
@@ -837,6 +838,7 @@ sub accept_tls {
 		Timeout => TIMEOUT,
 		SSL_cert_file => $opt{ssl_cert},
 		SSL_key_file => $opt{ssl_key},
+		SSL_on_peer_shutdown => sub { 0 },
 		$opt{alpn} ? (SSL_alpn_protocols => $opt{alpn}) : (),
 	);
 }
