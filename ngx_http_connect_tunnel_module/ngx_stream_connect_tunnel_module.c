@@ -536,7 +536,7 @@ ngx_stream_connect_tunnel_linger(ngx_stream_session_t *s, ngx_uint_t status)
     e.connection = c;
     (void) ngx_tunnel_end_socket.shutdown(&e, 0);
 
-#if (NGX_STREAM_SSL)
+#if (NGX_SSL)
     if (c->ssl) {
         c->ssl->no_wait_shutdown = 1;
     }

@@ -15,7 +15,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); }
 use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
 use Test::Nginx;
 use Test::Nginx::Tunnel;
-use Test::Nginx::Clients;
+use Test::Nginx::Clients qw/ :DEFAULT curl_refused /;
 
 ###############################################################################
 
@@ -352,7 +352,7 @@ sub is_refused {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
 	is_failed($r, qr/\D$status$/m, $name);
-	is($r->{status}, 56, "$name exit status");
+	is($r->{status}, curl_refused(), "$name exit status");
 }
 
 sub slurp {

@@ -173,9 +173,11 @@ $r = client($t, [ qw/ ncat --proxy-type http --proxy /, "127.0.0.1:$auth",
 like($r->{out}, qr/\x0a\x0d?\x0ahttp $host\n\z/, 'ncat password');
 like(tunnels($t, 2), qr/ 407 -\n.* 200 ok$/, 'ncat password log');
 
-# ncat speaks TLS in the tunnel
+# ncat speaks TLS in the tunnel.  Where its input ends, 7.991 ends the TCP
+# connection without a close_notify, for which the target may fail.
 
-$r = client($t, [ qw/ ncat --proxy-type http --proxy /, "127.0.0.1:$proxy",
+$r = client($t, [ qw/ ncat --no-shutdown --proxy-type http /,
+	'--proxy', "127.0.0.1:$proxy",
 	qw/ --ssl --ssl-verify --ssl-trustfile ca.crt /, $host, $tls ],
 	in => $request);
 like($r->{out}, qr/\x0a\x0d?\x0ahttps $host\n\z/, 'ncat tls');

@@ -17,7 +17,7 @@ use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
 use Test::Nginx;
 use Test::Nginx::Tunnel;
 use Test::Nginx::H2;
-use Test::Nginx::Clients;
+use Test::Nginx::Clients qw/ :DEFAULT curl_refused /;
 
 ###############################################################################
 
@@ -499,10 +499,10 @@ sub curl_tests {
 	# over HTTP/2 curl does not say which status it was
 
 	$r = client($t, [ @curl, $auth, "$target/curl" ]);
-	is($r->{status}, 56, 'curl, no password');
+	is($r->{status}, curl_refused(), 'curl, no password');
 	like(tunnels($t), qr/ 407 - /, 'curl, no password, log');
 	$r = client($t, [ @curl, $url, "https://$name:" . port(8999) ]);
-	is($r->{status}, 56, 'curl, refused');
+	is($r->{status}, curl_refused(), 'curl, refused');
 	like(tunnels($t), qr/ 502 refused /, 'curl, refused, log');
 }
 

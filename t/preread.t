@@ -939,7 +939,8 @@ http {
 stream {
     %%TEST_GLOBALS_STREAM%%
 
-    log_format preread '\$remote_port \$status \$preread_protocol '
+    log_format preread '\$remote_port:\$server_port '
+                       '\$status \$preread_protocol '
                        '"\$preread_host" \$preread_method \$preread_alpn '
                        '\$preread_tls_version \$preread_tls_min_version '
                        '\$preread_ech \$tunnel_reason '

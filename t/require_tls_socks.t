@@ -46,7 +46,8 @@ events {
 stream {
     %%TEST_GLOBALS_STREAM%%
 
-    log_format tunnel '$remote_port $status $tunnel_result $tunnel_reason '
+    log_format tunnel '$remote_port:$server_port $status '
+                      '$tunnel_result $tunnel_reason '
                       '$tunnel_bytes_received $tunnel_bytes_sent '
                       '"$tunnel_sni"';
 
@@ -438,7 +439,7 @@ sub tunnel {
 	return ($s, '', 'code ' . (defined $code ? $code : 'none'))
 		unless defined $code && $code =~ /^(?:0|90)\z/;
 
-	return ($s, $s->sockport());
+	return ($s, ${*$s}{socks_id});
 }
 
 # Both ends of a BIND, and the code of the second reply.

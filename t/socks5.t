@@ -43,7 +43,8 @@ stream {
 
     $log
 
-    log_format more '\$remote_port \$tunnel_host \$tunnel_port '
+    log_format more '\$remote_port:\$server_port '
+                    '\$tunnel_host \$tunnel_port '
                     '\$tunnel_address \$tunnel_resolve_time '
                     '\$tunnel_connect_time \$tunnel_first_byte_time '
                     '\$tunnel_time \$bytes_received \$bytes_sent';

@@ -411,7 +411,8 @@ for my $case (
 	my ($name, $target, $code, $result) = @$case;
 
 	is_refused(curl($t, '-x', "socks5h://$socks", "https://$target/"),
-		qr/Can't complete SOCKS5 connection to \S+ \($code\)/, $name);
+		qr/(?:Can't|cannot) complete SOCKS5 connection to \S+ \($code\)/,
+		$name);
 	is(tunnels($t), "5 connect $target $result", "$name log");
 
 	is_refused(curl($t, '-x', "socks4a://$socks", "https://$target/"),

@@ -211,6 +211,13 @@ my $r;
 
 # curl knows of no BIND; socksify does what its bind() and accept() are
 
+my $socksify = find('socksify');
+my $accept4 = $socksify && accept4();
+
+SKIP: {
+
+skip 'no socksify, see scripts/packages', 17 unless $socksify;
+
 for my $case (
 	[ 'socks4', 4, 'socks_v4', $open ],
 	[ 'socks5', 5, 'socks_v5', $open ],
@@ -223,11 +230,15 @@ for my $case (
 
 	$r = socksify($t, $protocol, $proxy, \%env,
 		"ftp://127.0.0.1:$port/file");
-	is("$r->{status} " . sha1_hex($r->{out}), "0 $sum", "curl $name")
-		|| diag($r->{err});
-
 	my $lines = tunnels($t, 2);
 	like($lines, $log, "curl $name control log");
+
+	SKIP: {
+
+	skip $accept4, 4 if $accept4 && not_accepted($r);
+
+	is("$r->{status} " . sha1_hex($r->{out}), "0 $sum", "curl $name")
+		|| diag($r->{err});
 	is(() = $lines =~ /^$bind$/mg, 1, "curl $name data log")
 		|| diag($lines);
 
@@ -241,12 +252,16 @@ for my $case (
 	$lines = tunnels($t, 2);
 	is(() = $lines =~ /^$bind$/mg, 1, "curl $name upload data log")
 		|| diag($lines);
+
+	}
 }
 
 is_failed(socksify($t, 'socks_v5', $auth, { SOCKS_USERNAME => 'user',
 	SOCKS_PASSWORD => 'wrong' }, "ftp://127.0.0.1:$port/file"), qr/./,
 	'curl wrong password');
 like(tunnels($t), qr/^5 - - 407 auth_failed -$/m, 'curl wrong password log');
+
+}
 
 # ftplib: several transfers, both ways
 
@@ -323,6 +338,40 @@ EOF
 		SOCKS_AUTOADD_LANROUTES => 'no',
 		%$env
 	});
+}
+
+# A curl that calls accept4(), for which Dante has nothing, accepts from a
+# socket that does not listen, but is the connection to the proxy.
+
+sub accept4 {
+	my %calls;
+
+	for (`socksify ldd \$(command -v curl)`) {
+		my ($name, $path) = / (?:^\s* | \s)
+			(lib(?:curl|dsocks)d?\.so\S*) \s => \s (\S+) /x
+			or next;
+
+		open my $fh, '<', $path or die "Can't open $path: $!\n";
+		local $/;
+		$calls{$name =~ /curl/ ? 'curl' : 'dante'}
+			= <$fh> =~ /\0accept4\0/;
+	}
+
+	return $calls{curl} && exists $calls{dante} && !$calls{dante}
+		&& 'curl calls accept4(), which socksify has not';
+}
+
+sub not_accepted {
+	my ($r) = @_;
+
+	return $r->{status} eq '10'
+		&& $r->{err} =~ /accept.*server connect: Invalid argument/;
+}
+
+sub find {
+	my ($program) = @_;
+
+	return scalar grep { -x "$_/$program" } split /:/, $ENV{PATH};
 }
 
 sub ftplib {

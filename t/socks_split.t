@@ -48,7 +48,8 @@ stream {
 
     $log
 
-    log_format more '\$remote_port \$session_time \$proxy_protocol_addr '
+    log_format more '\$remote_port:\$server_port '
+                    '\$session_time \$proxy_protocol_addr '
                     '\$ssl_protocol';
     access_log %%TESTDIR%%/more.log more;
 

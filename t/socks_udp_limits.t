@@ -29,7 +29,7 @@ select STDOUT; $| = 1;
 use constant {
 	REMEMBERED	=> 256,		# targets of an association
 	FLOOD		=> 0.7,		# seconds
-	LATENCY		=> 1,
+	LATENCY		=> 3,		# less than a flood lasts
 };
 
 my $t = Test::Nginx->new()->has(qw/stream/)->plan(108);

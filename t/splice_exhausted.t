@@ -32,6 +32,7 @@ use constant {
 	TUNNELS		=> 280,
 	BURST		=> 2,		# MB, more than a silent client holds
 	KEPT		=> 16,		# spare pipes
+	SLOW		=> 20,		# s, until many tunnels are full
 	F_SETPIPE_SZ	=> 1031,
 };
 
@@ -98,14 +99,14 @@ my $bytes = pattern(BURST * MB);
 @s = map { (front_tunnel('http', 'many', 8094))[0] } 1 .. TUNNELS;
 write_all($_, BURST * MB . "\n") for @s;
 
-ok(wait_for(sub { pipe_count($pid) >= PIPES }), 'many pipes')
+ok(wait_for(sub { pipe_count($pid) >= PIPES }, SLOW), 'many pipes')
 	or diag(pipe_count($pid));
 sleep(0.3);
 is(pipe_count($pid), PIPES, 'not more of them');
 
 is(scalar(grep { read_n($_, BURST * MB, 20) eq $bytes } reverse @s), TUNNELS,
 	'bytes with and without a pipe');
-ok(wait_for(sub { pipe_count($pid) <= KEPT }), 'pipes given back')
+ok(wait_for(sub { pipe_count($pid) <= KEPT }, SLOW), 'pipes given back')
 	or diag(pipe_count($pid));
 
 end($_) for @s;
@@ -121,7 +122,7 @@ ok(wait_for(sub { tcp_count($pid) == 0
 
 @s = map { (front_tunnel('http', 'cut', 8094))[0] } 1 .. 60;
 write_all($_, BURST * MB . "\n") for @s;
-ok(wait_for(sub { pipe_count($pid) >= 60 }), 'pipes full');
+ok(wait_for(sub { pipe_count($pid) >= 60 }, SLOW), 'pipes full');
 reset_close($_) for @s;
 ok(wait_for(sub { tcp_count($pid) == 0 && pipe_count($pid) <= KEPT
 	&& fd_count($pid) == $before }),

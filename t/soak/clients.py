@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import functools
-import os
 import socket
 import ssl
 import struct
@@ -29,8 +28,9 @@ CODES = {                       # HTTP, SOCKS5, SOCKS4
 
 QUOTA = 100000                  # of each key
 
-# a limit is not reached before, seconds
-LEAST = {'idle': 0.5, 'minrate': 2, 'lifetime': 1, 'send': 0.7}
+# a limit is not reached before, seconds; nginx's clock stands still while it
+# serves others
+LEAST = {'idle': 1.9, 'minrate': 1.9, 'lifetime': 1.9, 'send': 0.6}
 
 
 class Aborted(Exception):
@@ -50,7 +50,7 @@ class Closed(ConnectionError):
 
 
 class Unanswered(ConnectionError):
-    """HTTP: closed by nginx before there was any answer."""
+    """HTTP: closed by nginx behind a 407, or in HTTP/2 before an answer."""
 
 
 class Failure(Exception):
@@ -113,7 +113,7 @@ class Link:
             early = b''
 
         if plan.pieces == 'bytes' and data:
-            n = min(len(data) - 1, 300)
+            n = min(len(data) - 1, 150)
             pieces = [data[i:i + 1] for i in range(n)] + [data[n:]]
         elif plan.pieces == 'some':
             n = int(len(data) * plan.random)
@@ -227,13 +227,6 @@ def where(plan, env):
 
 
 async def http(plan, env, early):
-    try:
-        return await http_open(plan, env, early)
-    except (ConnectionError, ssl.SSLError) as e:
-        raise Unanswered(repr(e)) from e
-
-
-async def http_open(plan, env, early):
     front = plan.front
     tls = client_context() if front == 'https' else None
     prefix = proxy_header(plan) if front == 'http-pp' else b''
@@ -253,8 +246,14 @@ async def http_open(plan, env, early):
 
             fields += proxy_authorization()
 
-        await link.say(http_request(plan, env, fields), early)
-        code = await http_answer(link)
+        try:
+            await link.say(http_request(plan, env, fields), early)
+            code = await http_answer(link)
+
+        except ConnectionError as e:
+            if front == 'http-auth':
+                raise Unanswered(repr(e)) from None
+            raise
 
         if code != 200:
             await the_rest(link)
@@ -321,6 +320,13 @@ async def socks(plan, env, early):
     try:
         host, port = where(plan, env)
         await negotiate(link, plan, 1, host, port, early)
+    except ConnectionError:
+        link.close()
+
+        if source:
+            raise Refused(503)          # limit_conn has no other way here
+
+        raise
     except BaseException:
         link.close()
         raise
@@ -503,8 +509,8 @@ async def exchange(link, plan, env, first):
     async def sender():
         await link.write(first)
 
-        # a limit on what is sent to the target counts no bytes behind it
         sent = 0
+
         while sent < plan.up:
             data = pattern(up_key(plan.ident), sent, min(
                 plan.up - sent, 1 + int(plan.random * (PIECE - 1))))
@@ -752,11 +758,7 @@ async def http2(plan, env):
     tls = h2_context() if front in ('h2', 'h2-auth') else None
     prefix = proxy_header(plan) if front == 'h2-pp' else b''
 
-    try:
-        link = await Link.open(plan, env.ports[front], None, tls, prefix)
-    except (ConnectionError, ssl.SSLError) as e:
-        raise Unanswered(repr(e)) from e
-
+    link = await Link.open(plan, env.ports[front], None, tls, prefix)
     connection = h2.Connection(link.reader, link.writer, plan)
 
     async def opener(plan, env, early):
@@ -907,7 +909,7 @@ async def run_one(plan, env, job, name=None):
 def refused(plan, code, env):
     """Whether it is the code for this target."""
 
-    if code == 503 and plan.front == 'http-limit':
+    if code == 503 and plan.front in ('http-limit', 'socks-limit'):
         return 'limit_conn'
 
     want = CODES.get(plan.target)
@@ -929,14 +931,11 @@ def lost(plan, e, env):
     if env.lossy:
         return 'cut'
 
-    if plan.front == 'socks-limit':
-        return 'limit_conn'
-
     if plan.left:
         return 'aborted'
 
-    # a worker that shuts down closes connections on which nothing has come
-    # yet, or on which it waits for credentials, and HTTP/2 has GOAWAY
+    # a worker that shuts down closes connections that wait for a request, as
+    # they do after 407, and sends GOAWAY in HTTP/2: so does stock nginx
 
     if env.reloads and isinstance(e, (Unanswered, h2.GoneAway)):
         return 'closed by reload'

@@ -291,11 +291,12 @@ class Stream:
 
     async def read(self, n):
         while not self.pieces:
-            if self.error:
-                raise self.error
-
+            # nginx may close the connection right behind it
             if self.ended:
                 return b''
+
+            if self.error:
+                raise self.error
 
             self.fresh.clear()
             await self.fresh.wait()

@@ -1,6 +1,7 @@
 """The nginx that is soaked: its configuration, processes, and logs."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -23,6 +24,10 @@ CONF = r'''
 worker_processes %(workers)d;
 pid %(dir)s/nginx.pid;
 error_log %(dir)s/error.log info;
+
+# for the binary of the upgrade
+env ASAN_OPTIONS;
+env UBSAN_OPTIONS;
 
 events {
     worker_connections 8192;
@@ -109,6 +114,10 @@ stream {
         default $socks_user;
     }
 
+    # a busy client may take long from one byte to the next
+    tunnel_preread_timeout 30s;
+    socks_handshake_timeout 30s;
+
     map $preread_host $route {
         ~^([a-z]+\.)?ok\.soak$ 127.0.0.1:%(target)d;
         refused.soak 127.0.0.1:%(closed)d;
@@ -164,6 +173,7 @@ stream {
         tunnel_preread on;
         passthrough $route;
         relay_splice on;
+        target_require_tls on;
     }
 }
 '''
@@ -179,10 +189,10 @@ SHARED = r'''
     target_connect_timeout 2s;
     target_resolve_timeout 2s;
 
-    map $policy $idle { idle 500ms; default 10m; }
+    map $policy $idle { idle 2s; default 10m; }
     map $policy $minrate { minrate 6000000; default off; }
     map $policy $maxrate { maxrate 400k; default off; }
-    map $policy $lifetime { lifetime 1s; default off; }
+    map $policy $lifetime { lifetime 2s; default off; }
     map $policy $payload { payload 20000; default off; }
     map $policy $send { send 700ms; default off; }
 
@@ -199,17 +209,21 @@ BAD = re.compile(r'\[(?:alert|emerg|crit)\]|Sanitizer|runtime error'
 
 
 def listeners(n):
-    """Ports that are free for now."""
+    """Ports that are free, and that the system gives to no client."""
 
-    socks = [socket.socket() for _ in range(n)]
+    ports = []
 
-    for s in socks:
-        s.bind(('127.0.0.1', 0))
+    while len(ports) < n:
+        port = random.randint(10000, 32000)
 
-    ports = [s.getsockname()[1] for s in socks]
+        with socket.socket() as s:
+            try:
+                s.bind(('127.0.0.1', port))
+            except OSError:
+                continue
 
-    for s in socks:
-        s.close()
+        if port not in ports:
+            ports.append(port)
 
     return ports
 
@@ -324,7 +338,10 @@ class Nginx:
         """Of a run that failed."""
 
         for pid, parent, state in processes():
-            if self.dir + '/nginx.conf' in cmdline(pid):
+            title = cmdline(pid)
+
+            if (title.startswith('nginx: master')
+                    and f'{self.dir}/nginx.conf' in title):
                 for child, up, _ in processes():
                     if up == pid:
                         kill(child)

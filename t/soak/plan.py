@@ -68,6 +68,12 @@ class Plan:
             self.streams = [Plan(seed, number, self.front, i + 1)
                             for i in range(rng.randint(1, 8))]
 
+        if self.streams and self.window == 1000:
+            # a round trip for each thousand
+            for s in self.streams:
+                if s.policy != 'send':
+                    s.down = min(s.down, 50000)
+
     def goal(self, rng):
         """Target, limit, and how much."""
 
@@ -117,7 +123,10 @@ class Plan:
             self.mode = 'plain'
 
             if self.policy == 'payload':
+                # what is still sent when the tunnel ends may cost the
+                # client what it has not read yet
                 self.down = PAYLOAD + rng.randint(1, 30000)
+                self.up = 0
 
             elif self.policy == 'send':
                 # more than all the sockets between them hold

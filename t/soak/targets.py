@@ -83,14 +83,15 @@ def reset(writer):
 
     try:
         sock = writer.get_extra_info('socket')
+
+        if sock is not None and sock.fileno() != -1:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                            struct.pack('ii', 1, 0))
+
+        writer.transport.abort()
+
     except AttributeError:
-        sock = None             # TLS that has ended
-
-    if sock is not None and sock.fileno() != -1:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                        struct.pack('ii', 1, 0))
-
-    writer.transport.abort()
+        pass                    # TLS of Python, when it has ended
 
 
 def send_eof(writer):

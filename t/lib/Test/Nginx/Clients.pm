@@ -25,6 +25,7 @@ package Test::Nginx::Clients;
 #   chromium($t, $proxy, $name)	the command of a headless one which trusts
 #				secure.key, with a profile of that name
 #   start_udp_echo($t, $addr)	returns every datagram
+#   curl_refused()		the status of a curl whose CONNECT is refused
 #   start_ftpd($t, $port, $mode)
 #				an FTP server of the directory ftp, on
 #				127.0.0.1 and ::1; mode "active" or "passive"
@@ -38,7 +39,8 @@ use strict;
 use base qw/ Exporter /;
 
 our @EXPORT = qw/ client is_client is_failed tunnels /;
-our @EXPORT_OK = qw/ node start_sshd ssh chromium start_udp_echo start_ftpd /;
+our @EXPORT_OK = qw/ node start_sshd ssh chromium start_udp_echo start_ftpd
+	curl_refused /;
 
 ###############################################################################
 
@@ -339,6 +341,17 @@ sub chromium {
 
 ###############################################################################
 
+# Since 8.20 that is a failure to connect, before one to receive.
+
+sub curl_refused {
+	my ($major, $minor) = `curl -q --version` =~ /^curl (\d+)\.(\d+)/
+		or return 'no curl';
+
+	return $major > 8 || $major == 8 && $minor >= 20 ? 7 : 56;
+}
+
+###############################################################################
+
 sub start_udp_echo {
 	my ($t, $addr) = @_;
 
@@ -375,7 +388,7 @@ sub start_ftpd {
 	my $dir = $t->testdir();
 
 	$t->write_file('ftpd.py', <<'EOF');
-import logging, sys, warnings
+import logging, sys
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler
 from pyftpdlib.servers import FTPServer
@@ -394,7 +407,6 @@ for command in (('PASV', 'EPSV') if mode == 'active' else ('PORT', 'EPRT')):
     setattr(Handler, f'ftp_{command}', Handler.refuse)
 
 logging.disable()
-warnings.simplefilter('ignore')
 
 Handler.authorizer.add_anonymous(folder, perm='elradfmw')
 
@@ -407,8 +419,10 @@ EOF
 
 	mkdir "$dir/ftp" or die "Can't create ftp: $!\n";
 
-	$t->run_daemon('/usr/bin/python3', "$dir/ftpd.py", $port, "$dir/ftp",
-		$mode);
+	# its helpers warn, too
+
+	$t->run_daemon('/usr/bin/python3', '-W', 'ignore', "$dir/ftpd.py",
+		$port, "$dir/ftp", $mode);
 	$t->waitforsocket("127.0.0.1:$port")
 		or die "Can't start ftpd, see scripts/packages\n";
 }

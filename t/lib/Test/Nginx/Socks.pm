@@ -67,7 +67,8 @@ use constant LOG => 'tunnel.log';
 
 sub socks_log {
 	return <<'EOF';
-log_format socks '$remote_port $status $tunnel_result $tunnel_reason '
+log_format socks '$remote_port:$server_port $status '
+                     '$tunnel_result $tunnel_reason '
                      '$socks_version $socks_command "$socks_user" '
                      '$tunnel_target '
                      '$tunnel_bytes_received $tunnel_bytes_sent';
@@ -75,7 +76,8 @@ log_format socks '$remote_port $status $tunnel_result $tunnel_reason '
 EOF
 }
 
-# A port may be used again: only what is logged from now on is of this client.
+# A port may be used again, and at once by a client of another server: only
+# what that one logs from now on is of this client.
 
 sub socks_client {
 	my ($t, $addr, %opt) = @_;
@@ -83,7 +85,7 @@ sub socks_client {
 	my $lines = () = log_lines($t, LOG);
 	my $s = client_connect($addr, %opt) or return undef;
 
-	${*$s}{socks_id} = $s->sockport();
+	${*$s}{socks_id} = $s->sockport() . ':' . ($addr =~ /(\d+)\z/)[0];
 	${*$s}{socks_lines} = $lines;
 
 	return $s;

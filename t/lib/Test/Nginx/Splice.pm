@@ -296,7 +296,7 @@ sub reset_tests {
 
 		like($ended->("reset_$mode"), qr/^200 ok client_reset \d+ 0$/,
 			"client resets behind bulk, $mode");
-		wait_for(sub { log_lines($t, 'sink') > $seen });
+		wait_for(sub { (() = log_lines($t, 'sink')) > $seen });
 		is_part((log_lines($t, 'sink'))[-1], $bytes,
 			"reset behind bulk at the target, $mode");
 
