@@ -140,7 +140,7 @@ stream {
         listen 127.0.0.1:%(socks-tls)d ssl;
         socks;
         socks_bind on;
-        socks_bind_timeout 1s;
+        socks_bind_timeout 3s;
         socks_udp on;
     }
 
@@ -206,6 +206,11 @@ SHARED = r'''
 
 BAD = re.compile(r'\[(?:alert|emerg|crit)\]|Sanitizer|runtime error'
                  r'|open socket|zero size buf|double free')
+
+# Stock nginx before 1.25, too, where it closes TLS in stream with bytes of the
+# client unread: proxy_pass and proxy_timeout do the same.
+STOCK = re.compile(r'\[crit\].* SSL_shutdown\(\) failed .*'
+                   r'application data after close notify')
 
 
 def listeners(n):
@@ -332,7 +337,8 @@ class Nginx:
 
     def bad_lines(self):
         return [line.rstrip() for name in ('error.log', 'stderr')
-                for line in self.log(name) if BAD.search(line)]
+                for line in self.log(name)
+                if BAD.search(line) and not STOCK.search(line)]
 
     def kill_all(self):
         """Of a run that failed."""

@@ -61,6 +61,7 @@ class Soak:
 
         self.lossy = False              # nginx is expected to cut tunnels
         self.reloads = False            # or to close what is no tunnel yet
+        self.zones_last = True          # counts in shared memory go on
         self.patience = 60
         self.limit_source = '127.0.0.2'
 
@@ -519,9 +520,13 @@ class Soak:
         print(f'# {n} workers killed', flush=True)
 
     async def upgrade(self, seconds):
-        """Of the binary, under load; no tunnel is lost."""
+        """Of the binary, under load; no tunnel is lost.
+
+        The new master has zones of its own, and counts of quotas begin anew.
+        """
 
         self.reloads = True
+        self.zones_last = False
         load = asyncio.ensure_future(self.load(seconds))
         old = self.nginx.master
 
@@ -551,7 +556,7 @@ class Soak:
         await self.quiet('upgrade')
 
         self.reloads = False
-        # the new master has counters of its own
+        self.zones_last = True
         await self.check('upgrade')
 
     async def quit(self, seconds):
