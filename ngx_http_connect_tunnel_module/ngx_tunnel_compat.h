@@ -63,13 +63,16 @@
 
 
 /*
- * Angie 1.12: name servers are a list, and what a line of the log says of a
- * request is said one by one
+ * Angie 1.12: without "resolver", there is one with the system's name servers,
+ * but not its hosts file; and what a line of the log says of a request is said
+ * one by one
  */
 
 #if (defined angie_version && angie_version >= 1012000)
 
-#define ngx_tunnel_resolver_configured(r)  ((r)->connections != NULL)
+#define ngx_tunnel_resolver_configured(r)                                     \
+    ((r)->resolv_conf.len != sizeof("/etc/resolv.conf") - 1                   \
+     || ngx_strcmp((r)->resolv_conf.data, "/etc/resolv.conf") != 0)
 
 #define ngx_http_connect_tunnel_log_request(r, log, ctx, p, len)              \
     (r)->log_handler(log, p, (p) + (len), ctx)

@@ -70,7 +70,7 @@ sub limit_tests {
 	}
 
 	ok(wait_log($t, 'tunnel.log',
-		qr/^\d+ 503 machine_limit - - -$/), "$what, logged");
+		qr/^\d+:\d+ 503 machine_limit - - -$/), "$what, logged");
 	is(echo($first, 'again'), 'again', "$what, tunnel goes on");
 	cmp_ok(scalar(@s), '>', 5, "$what, not too early");
 

@@ -13,6 +13,7 @@
 
 #include <ngx_event.h>
 #include <nginx.h>
+#include <ngx_thread_pool.h>
 
 #include <sys/mman.h>
 #include <netinet/tcp.h>
@@ -92,6 +93,10 @@ static ngx_uint_t      fuzz_waiting;     /* to be accepted */
 static ngx_uint_t      fuzz_over;        /* the client has ended */
 static ngx_uint_t      fuzz_stuck;
 
+/* of threads; done, and not told of */
+
+static ngx_thread_task_t  *fuzz_tasks;
+
 static fuzz_answer_t   fuzz_answers[FUZZ_ANSWERS];
 static ngx_uint_t      fuzz_nanswers;
 
@@ -99,6 +104,7 @@ static int             fuzz_access_fd;
 static int             fuzz_error_fd;
 
 static ngx_uint_t      fuzz_free;        /* connections */
+static ngx_uint_t      fuzz_listening;   /* sockets */
 
 
 void
@@ -148,7 +154,8 @@ fuzz_start(void)
     ngx_list_part_t  *part;
     ngx_open_file_t  *file;
 
-    static const char       users[] = "u:{PLAIN}p\n";
+    /* the password is "p" */
+    static const char       users[] = "u:{PLAIN}p\nv:ab8Smhzf5D4wA\n";
 
     static u_char           conf[64];
     static ngx_log_t        log;
@@ -260,13 +267,15 @@ fuzz_start(void)
 
     fuzz_clock = ngx_current_msec + 1000;
     fuzz_free = ngx_cycle->free_connection_n;
+    fuzz_listening = ngx_cycle->listening.nelts;
 }
 
 
 void
 fuzz_nginx(fuzz_client_t *client, fuzz_result_t *result)
 {
-    ngx_uint_t  i, n;
+    ngx_uint_t          i, n;
+    ngx_thread_task_t  *task;
 
     if (fuzz_clock == 0) {
         fuzz_start();
@@ -296,6 +305,15 @@ fuzz_nginx(fuzz_client_t *client, fuzz_result_t *result)
     for (n = 0; !fuzz_stuck; n++) {
         fuzz_assert(n < FUZZ_ENDLESS);
 
+        while (fuzz_tasks) {
+            task = fuzz_tasks;
+            fuzz_tasks = task->next;
+
+            task->event.complete = 1;
+            task->event.active = 0;
+            task->event.handler(&task->event);
+        }
+
         ngx_process_events_and_timers((ngx_cycle_t *) ngx_cycle);
     }
 
@@ -310,14 +328,17 @@ fuzz_nginx(fuzz_client_t *client, fuzz_result_t *result)
 static void
 fuzz_check(void)
 {
-    ngx_uint_t  i, n;
+    ngx_uint_t  i, n, listening;
 
-    for (n = 0, i = 0; i < FUZZ_FILES; i++) {
+    for (n = 0, listening = 0, i = 0; i < FUZZ_FILES; i++) {
 
         switch (fuzz_files[i].type) {
 
         case FUZZ_FREE:
+            break;
+
         case FUZZ_LISTEN:
+            listening++;
             break;
 
         case FUZZ_RESOLVER:
@@ -329,9 +350,11 @@ fuzz_check(void)
         }
     }
 
+    fuzz_assert(listening == fuzz_listening);
     fuzz_assert(ngx_cycle->free_connection_n + n == fuzz_free);
     fuzz_assert(ngx_event_timer_rbtree.root
                 == ngx_event_timer_rbtree.sentinel);
+    fuzz_assert(fuzz_tasks == NULL);
     fuzz_assert(ngx_queue_empty(&ngx_posted_events));
     fuzz_assert(ngx_queue_empty(&ngx_posted_next_events));
 
@@ -447,6 +470,21 @@ __wrap_ngx_init_setproctitle(ngx_log_t *log)
 }
 
 
+/* what a thread would do is done at once, and told of later */
+
+ngx_int_t
+__wrap_ngx_thread_task_post(ngx_thread_pool_t *tp, ngx_thread_task_t *task)
+{
+    task->handler(task->ctx, ngx_cycle->log);
+
+    task->event.active = 1;
+    task->next = fuzz_tasks;
+    fuzz_tasks = task;
+
+    return NGX_OK;
+}
+
+
 int
 __wrap_epoll_wait(int ep, struct epoll_event *list, int n, int timeout)
 {
@@ -540,7 +578,8 @@ fuzz_next(void)
     }
 
     if (f->last != fuzz_end) {
-        f->last += ngx_min(fuzz_client->segment, (size_t) (fuzz_end - f->last));
+        f->last += ngx_min(fuzz_client->segment,
+                           (size_t) (fuzz_end - f->last));
         f->edge = 1;
 
         return 1;

@@ -150,7 +150,7 @@ sub front_conf {
 		%opt);
 
 	my $http = front_http($front);
-	my $id = $http ? '$http_x_id' : '$remote_port';
+	my $id = $http ? '$http_x_id' : SESSION;
 	my $block = $http ? 'http' : 'stream';
 	my $globals = '%%TEST_GLOBALS_' . uc($block) . '%%';
 	my $handler = $http ? 'connect_tunnel;' : 'socks;';
@@ -230,7 +230,7 @@ sub front_tunnel {
 		my ($s, $code) = socks_tunnel(port($port), $way, port($target),
 			%opt);
 
-		front_port_used($id, $s) if $s;
+		front_port_used($id, $s, port($port)) if $s;
 
 		return ($s, socks_good($way, $code));
 	}
@@ -240,7 +240,7 @@ sub front_tunnel {
 	my $s = client_connect(port($port), %opt)
 		or return (undef, '');
 
-	front_port_used($id, $s);
+	front_port_used($id, $s, port($port));
 	write_all($s, $early) if defined $early;
 
 	wait_for(sub { grep { !$before{$_} } connected_to(port($target)) })
@@ -275,14 +275,15 @@ sub front_log {
 	return ($line || '') =~ s/^\S+ //r;
 }
 
-# A port may be that of another session before; each has a line.
+# A port may be that of another server's session, or of one before; each has a
+# line.
 
 sub front_port_used {
-	my ($id, $s) = @_;
+	my ($id, $s, $server) = @_;
 
-	my $port = $s->sockport();
+	my $ports = $s->sockport() . ":$server";
 
-	push @{$ports{$id}}, [ $port, $used{$port}++ ];
+	push @{$ports{$id}}, [ $ports, $used{$ports}++ ];
 }
 
 sub front_line {
@@ -291,9 +292,9 @@ sub front_line {
 	my @lines = log_lines($t, 'tunnel.log');
 
 	for my $use (reverse @{$ports{$id} || []}) {
-		my ($port, $before) = @$use;
+		my ($ports, $before) = @$use;
 
-		my $line = (grep { /^$port / } @lines)[$before];
+		my $line = (grep { /^$ports / } @lines)[$before];
 		return $line if defined $line;
 	}
 
