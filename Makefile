@@ -74,7 +74,7 @@ run:
 	@scripts/run $(SO)
 
 test:
-	@scripts/packages test
+	@scripts/packages $(if $(VALGRIND),valgrind,test)
 	@$(MAKE) -s --no-print-directory test-$(KIND)
 
 test-dynamic: all unit
@@ -101,7 +101,7 @@ unit: $(NGX)/objs/Makefile
 	@if [ -f t/unit/run ]; then sh t/unit/run; fi
 
 fuzz:
-	@scripts/packages build
+	@scripts/packages $(if $(filter libfuzzer,$(ENGINE)),libfuzzer,build)
 	@t/fuzz/run $(TIME) $(SEED)
 
 soak:

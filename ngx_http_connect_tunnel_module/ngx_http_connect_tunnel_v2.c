@@ -1259,9 +1259,12 @@ ngx_http_tunnel_v2_write(ngx_http_tunnel_stream_t *st, u_char *p, size_t size,
 
     ngx_memzero(b, sizeof(ngx_buf_t));
 
-    b->memory = (p != NULL);
-    b->pos = p;
-    b->last = p + size;
+    if (p) {
+        b->memory = 1;
+        b->pos = p;
+        b->last = p + size;
+    }
+
     b->flush = 1;
     b->last_buf = last;
 
