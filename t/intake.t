@@ -271,7 +271,7 @@ is(join(' ', grep {
 $target =~ /(\d+)$/;
 like(refusal(8085, connect_request('a' x 60 . ".invalid:$1")),
 	qr!^HTTP/1\.1 (?:502|504) !, 'request line moves to a large buffer');
-like((log_lines($t, 'tunnel.log'))[-1],
+like(wait_log($t, 'tunnel.log', qr/a{60}\.invalid/),
 	qr!^1\|CONNECT a{60}\.invalid:$1 HTTP/1\.1\|CONNECT\|50[24]\|resolve_!,
 	'request line moves to a large buffer log');
 
