@@ -189,7 +189,8 @@ const fail = (error) => {
     process.exit(1);
 };
 
-http.request({ host: '127.0.0.1', port: proxy, method: 'CONNECT', path: `${host}:${port}` })
+http.request({ host: '127.0.0.1', port: proxy, method: 'CONNECT',
+    path: `${host}:${port}` })
     .on('connect', (response, socket) => {
         https.get({ socket, agent: false, servername, host, port, path: '/',
             createConnection: () => require('tls').connect({ socket,

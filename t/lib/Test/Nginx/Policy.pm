@@ -2284,7 +2284,7 @@ sub combined_cases {
 		{
 			name	=> 'throttled',
 			conf	=> 'relay_max_rate 10k; relay_idle_timeout 1s; '
-				. 'relay_min_rate 300k window=1s grace=0; '
+				. 'relay_min_rate 60k window=1s grace=0; '
 				. 'relay_max_payload 20k;',
 			client	=> [ sends(20 * KB), ends() ],
 			target	=> [ takes(20 * KB) ],
