@@ -1419,6 +1419,10 @@ sub log_lines {
 
 	open my $fh, '<', $t->testdir() . "/$file" or return;
 	my @lines = <$fh>;
+
+	# one that is being written is none yet
+
+	pop @lines if @lines && $lines[-1] !~ /\n\z/;
 	chomp @lines;
 
 	return @lines;
