@@ -391,7 +391,7 @@ my @cases = (
 
 	[ 'preread, the rest of a hello is late', proxy => 8071, %sni,
 		protocol => 'unknown', bytes => $hello, split => [ 60 ],
-		delay => 2 ],
+		delay => 1.5 ],
 	[ 'preread, a hello larger than its buffer', proxy => 8077, %sni,
 		protocol => 'unknown', bytes => $large ],
 	[ 'preread, a hello larger than its buffer, in segments',
