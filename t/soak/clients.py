@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import functools
 import socket
 import ssl
@@ -35,6 +36,21 @@ LEAST = {'idle': 1.9, 'minrate': 1.9, 'lifetime': 1.9, 'send': 0.6}
 
 class Aborted(Exception):
     """The client has left, as planned."""
+
+
+@contextlib.contextmanager
+def failing(undo, *args):
+    """What was not planned undoes what is open."""
+
+    try:
+        yield
+
+    except Aborted:
+        raise
+
+    except BaseException:
+        undo(*args)
+        raise
 
 
 class Refused(Exception):
@@ -449,18 +465,11 @@ async def tunnel(plan, env, opener):
 
     link = await opener(plan, env, early)
 
-    try:
+    with failing(link.abort, True):
         if plan.target != 'ok':
             raise Failure(f'target {plan.target}, but there is a tunnel')
 
         return await exchange(link, plan, env, b'' if plan.early else first)
-
-    except Aborted:
-        raise
-
-    except BaseException:
-        link.abort(True)
-        raise
 
 
 async def passthrough(plan, env):
@@ -479,7 +488,7 @@ async def passthrough(plan, env):
     link = await Link.open(plan, env.ports['pass-pp' if prefix else 'pass'],
                            prefix=prefix)
 
-    try:
+    with failing(link.abort, True):
         await link.say(preamble, first if plan.early else b'')
 
         if plan.target != 'ok':
@@ -492,13 +501,6 @@ async def passthrough(plan, env):
             raise Refused(None)
 
         return await exchange(link, plan, env, b'' if plan.early else first)
-
-    except Aborted:
-        raise
-
-    except BaseException:
-        link.abort(True)
-        raise
 
 
 async def exchange(link, plan, env, first):
@@ -619,12 +621,11 @@ async def udp(plan, env):
 
     link = await Link.open(plan, env.ports['socks'])
     loop = asyncio.get_running_loop()
-    sock = None
 
-    try:
+    with failing(link.abort, True), \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         address = await negotiate(link, plan, 3, '0.0.0.0', 0)
 
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.bind(('127.0.0.1', 0))
 
@@ -665,17 +666,6 @@ async def udp(plan, env):
 
         link.close()
         return 'complete'
-
-    except Aborted:
-        raise
-
-    except BaseException:
-        link.abort(True)
-        raise
-
-    finally:
-        if sock:
-            sock.close()
 
 
 async def datagram(loop, sock, plan, i, data):
@@ -825,7 +815,7 @@ async def h2_request(connection, plan, env, early):
 
     stream = connection.stream(plan)
 
-    try:
+    with failing(stream.close):
         stream.request(headers)
 
         if plan.abort and plan.abort[0] == 'reply':
@@ -840,13 +830,6 @@ async def h2_request(connection, plan, env, early):
 
         if code != 200:
             raise Refused(code)
-
-    except Aborted:
-        raise
-
-    except BaseException:
-        stream.close()
-        raise
 
     return stream
 

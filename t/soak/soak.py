@@ -439,20 +439,27 @@ class Soak:
         await self.until(lambda: not before & set(self.nginx.workers())
                          and len(self.nginx.workers()) == WORKERS)
 
+    async def moments(self, name, seconds, longest):
+        """Pauses of chance, until so many seconds are over."""
+
+        rng = random.Random(f'{self.seed} {name}')
+        end = time.monotonic() + seconds
+
+        while True:
+            pause = longest * (0.5 + rng.random() / 2)
+
+            if time.monotonic() + pause > end:
+                return
+
+            await asyncio.sleep(pause)
+            yield rng
+
     async def reloader(self, seconds):
         """Until so many seconds are over."""
 
-        rng = random.Random(f'{self.seed} reload')
-        end = time.monotonic() + seconds
         n = 0
 
-        while True:
-            pause = min(3, seconds / 2.5) * (0.5 + rng.random() / 2)
-
-            if time.monotonic() + pause > end:
-                break
-
-            await asyncio.sleep(pause)
+        async for _ in self.moments('reload', seconds, min(3, seconds / 2.5)):
             before = set(self.nginx.workers())
             self.nginx.signal('HUP')
             n += 1
@@ -490,17 +497,9 @@ class Soak:
                 f'kill: {len(self.killed)} alerts of SIGKILL', alerts)
 
     async def killer(self, seconds):
-        rng = random.Random(f'{self.seed} kill')
-        end = time.monotonic() + seconds
         n = 0
 
-        while True:
-            pause = min(2, seconds / 4) * (0.5 + rng.random() / 2)
-
-            if time.monotonic() + pause > end:
-                break
-
-            await asyncio.sleep(pause)
+        async for rng in self.moments('kill', seconds, min(2, seconds / 4)):
             workers = [p for p, old in self.nginx.workers().items() if not old]
             pid = rng.choice(sorted(workers))
             name = ('KILL', 'TERM')[n % 2]
