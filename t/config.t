@@ -477,14 +477,14 @@ my @inherit = (
 	},
 	{
 		name	=> 'target_connect_timeout',
-		values	=> [ '200ms', '3s', '200ms', '1m' ],
+		values	=> [ '200ms', '12s', '200ms', '1m' ],
 		early	=> sub { opened($_[0], "127.0.0.1:$s") },
 		probe	=> \&answered,
 		expect	=> '504 504 waits 504 504',
 	},
 	{
 		name	=> 'target_resolve_timeout',
-		values	=> [ '200ms', '3s', '200ms', '1m' ],
+		values	=> [ '200ms', '12s', '200ms', '1m' ],
 		early	=> sub { opened($_[0], "name.example:$p") },
 		probe	=> \&answered,
 		expect	=> '504 504 waits 504 504',
