@@ -7,6 +7,7 @@ NGX    = build/nginx
 
 # compiled anew when one of these or the installed nginx changed
 SOURCES = $(wildcard $(MODULE)/*.[ch])
+PAGE    = $(MODULE)/ngx_http_tunnel_status.html
 
 # tests: which ones, and how prove runs them; they wait more than they work
 T           = t
@@ -58,7 +59,7 @@ $(SO): $(SOURCES) $(NGX)/objs/Makefile
 
 $(STREAM): $(SO)
 
-$(NGX)/objs/Makefile: config scripts/configure build/installed
+$(NGX)/objs/Makefile: config $(PAGE) scripts/configure build/installed
 	@scripts/configure $(NGX)
 
 # written only when it says something new, so that nothing follows otherwise

@@ -292,9 +292,15 @@ static void
 ngx_http_connect_tunnel_authenticate(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx)
 {
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
+    ngx_uint_t                           i;
+    ngx_list_part_t                     *part;
+    ngx_table_elt_t                     *h;
+    ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
+
+    ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
+
+    ngx_tunnel_stat_result(&ctx->session.stat, &ctlcf->tunnel.stat,
+                           NGX_TUNNEL_AUTH_FAILED);
 
     part = &r->headers_out.headers.part;
     h = part->elts;

@@ -32,6 +32,8 @@ static void ngx_http_connect_tunnel_flush(ngx_http_request_t *r);
 static void ngx_http_connect_tunnel_relay(ngx_http_request_t *r);
 static void ngx_http_connect_tunnel_process(ngx_http_request_t *r);
 static void ngx_http_connect_tunnel_ended(ngx_tunnel_session_t *s);
+static void ngx_http_connect_tunnel_client(ngx_tunnel_session_t *s,
+    ngx_str_t *name);
 static void ngx_http_connect_tunnel_cleanup(void *data);
 
 
@@ -50,6 +52,8 @@ static char *ngx_http_connect_tunnel_status_name(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static ngx_int_t ngx_http_connect_tunnel_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_connect_tunnel_init_module(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_connect_tunnel_init_process(ngx_cycle_t *cycle);
+static void ngx_http_connect_tunnel_exit_process(ngx_cycle_t *cycle);
 
 
 static ngx_conf_enum_t  ngx_http_connect_tunnel_versions[] = {
@@ -131,10 +135,10 @@ ngx_module_t  ngx_http_connect_tunnel_module = {
     NGX_HTTP_MODULE,                           /* module type */
     NULL,                                      /* init master */
     ngx_http_connect_tunnel_init_module,       /* init module */
-    NULL,                                      /* init process */
+    ngx_http_connect_tunnel_init_process,      /* init process */
     NULL,                                      /* init thread */
     NULL,                                      /* exit thread */
-    NULL,                                      /* exit process */
+    ngx_http_connect_tunnel_exit_process,      /* exit process */
     NULL,                                      /* exit master */
     NGX_MODULE_V1_PADDING
 };
@@ -181,11 +185,12 @@ ngx_http_connect_tunnel_enabled(ngx_http_conf_ctx_t *conf_ctx)
 ngx_int_t
 ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
 {
-    const char                     *err;
-    ngx_pool_cleanup_t             *cln;
-    ngx_tunnel_target_t             target;
-    ngx_tunnel_session_t           *s;
-    ngx_http_connect_tunnel_ctx_t  *ctx;
+    const char                           *err;
+    ngx_pool_cleanup_t                   *cln;
+    ngx_tunnel_target_t                   target;
+    ngx_tunnel_session_t                 *s;
+    ngx_http_connect_tunnel_ctx_t        *ctx;
+    ngx_http_connect_tunnel_main_conf_t  *ctmcf;
 
     ngx_http_connect_tunnel_reuse(r->pool, &r->headers_in.headers);
     ngx_http_connect_tunnel_room(r->pool);
@@ -203,15 +208,21 @@ ngx_http_connect_tunnel_accept(ngx_http_request_t *r, ngx_str_t *authority)
     ctx->request = r;
     ctx->refuse = NGX_TUNNEL_NO_RESULT;
 
+    ctmcf = ngx_http_get_module_main_conf(r, ngx_http_connect_tunnel_module);
+
     s = &ctx->session;
 
     s->pool = r->pool;
     s->log = r->connection->log;
     s->layer = &ngx_http_connect_tunnel_layer;
     s->data = r;
+    s->main = &ctmcf->main;
+    s->id = ngx_tunnel_worker_id(&ctmcf->main.worker);
     s->asked = *authority;
     s->connected = ngx_http_connect_tunnel_connected;
     s->ended = ngx_http_connect_tunnel_ended;
+    s->log_line = ngx_http_connect_tunnel_log;
+    s->client = ngx_http_connect_tunnel_client;
 
     ngx_tunnel_session_reset(s);
 
@@ -512,20 +523,17 @@ static ngx_int_t
 ngx_http_connect_tunnel_open(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx, ngx_http_upstream_srv_conf_t *uscf)
 {
-    ngx_int_t                             rc;
-    ngx_tunnel_session_t                 *s;
-    ngx_http_core_loc_conf_t             *clcf;
-    ngx_http_connect_tunnel_loc_conf_t   *ctlcf;
-    ngx_http_connect_tunnel_main_conf_t  *ctmcf;
+    ngx_int_t                            rc;
+    ngx_tunnel_session_t                *s;
+    ngx_http_core_loc_conf_t            *clcf;
+    ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
-    ctmcf = ngx_http_get_module_main_conf(r, ngx_http_connect_tunnel_module);
     ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
     s = &ctx->session;
 
     s->conf = &ctlcf->tunnel;
-    s->main = &ctmcf->main;
     s->resolver = clcf->resolver;
     s->trusted = (uscf != NULL);
 
@@ -661,6 +669,13 @@ static ngx_int_t
 ngx_http_connect_tunnel_fail(ngx_http_connect_tunnel_ctx_t *ctx,
     ngx_tunnel_result_e result)
 {
+    ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
+
+    ctlcf = ngx_http_get_module_loc_conf(ctx->request,
+                                         ngx_http_connect_tunnel_module);
+
+    ctx->session.conf = &ctlcf->tunnel;
+
     ngx_tunnel_session_fail(&ctx->session, result);
 
     return ngx_tunnel_result(result)->status;
@@ -885,6 +900,21 @@ ngx_http_connect_tunnel_ended(ngx_tunnel_session_t *s)
 }
 
 
+static void
+ngx_http_connect_tunnel_client(ngx_tunnel_session_t *s, ngx_str_t *name)
+{
+    ngx_http_request_t                  *r;
+    ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
+
+    r = s->data;
+    ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
+
+    if (!ctlcf->anonymous) {
+        *name = r->connection->addr_text;
+    }
+}
+
+
 /* of a tunnel, which ends here before it is logged, and of the pool */
 
 static void
@@ -999,7 +1029,9 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
     ngx_http_connect_tunnel_loc_conf_t *conf = child;
 
     ngx_http_core_loc_conf_t             *clcf;
+    ngx_http_core_srv_conf_t             *cscf;
     ngx_http_connect_tunnel_loc_conf_t   *p;
+    ngx_http_connect_tunnel_srv_conf_t   *ctscf;
     ngx_http_connect_tunnel_main_conf_t  *ctmcf;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
@@ -1036,6 +1068,18 @@ ngx_http_connect_tunnel_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
     if (conf->proxy_status.data == NULL) {
         ngx_str_set(&conf->proxy_status, "nginx");
+    }
+
+    ctscf = ngx_http_conf_get_module_srv_conf(cf,
+                                              ngx_http_connect_tunnel_module);
+    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+
+    if (ctscf->enabled
+        && ngx_tunnel_main_count(cf, &ctmcf->main, &conf->tunnel,
+                                 NGX_TUNNEL_CONNECT_FRONT, &cscf->server_name)
+           != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
     }
 
     if (!conf->enable) {
@@ -1204,6 +1248,8 @@ ngx_http_connect_tunnel_postconfiguration(ngx_conf_t *cf)
         return NGX_OK;
     }
 
+    ngx_http_connect_tunnel_log_init(cf);
+
     if (ngx_http_connect_tunnel_intake_phases(cf) != NGX_OK
         || ngx_http_connect_tunnel_prepend(cf, NGX_HTTP_POST_READ_PHASE,
                                     ngx_http_connect_tunnel_post_read_handler)
@@ -1259,4 +1305,34 @@ ngx_http_connect_tunnel_init_module(ngx_cycle_t *cycle)
     }
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_connect_tunnel_init_process(ngx_cycle_t *cycle)
+{
+    ngx_http_connect_tunnel_main_conf_t  *ctmcf;
+
+    ctmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_connect_tunnel_module);
+
+    if (ctmcf) {
+        ngx_tunnel_main_start(cycle, &ctmcf->main);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_connect_tunnel_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_http_connect_tunnel_main_conf_t  *ctmcf;
+
+    ctmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_connect_tunnel_module);
+
+    if (ctmcf) {
+        ngx_tunnel_main_exit(&ctmcf->main);
+    }
 }

@@ -34,6 +34,7 @@ typedef struct {
     ngx_uint_t                    enabled;   /* a server has a tunnel */
     ngx_tunnel_main_t             main;
     ngx_http_upstream_conf_t      upstream;  /* what balancers look at */
+    ngx_http_handler_pt           log;       /* of the log module */
 } ngx_http_connect_tunnel_main_conf_t;
 
 
@@ -79,6 +80,7 @@ typedef struct {
 
     unsigned                      tunnel:1;  /* the answer is a tunnel's */
     unsigned                      auth:1;    /* 401 was turned into 407 */
+    unsigned                      logged:1;  /* a line of the access log */
 } ngx_http_connect_tunnel_ctx_t;
 
 
@@ -125,6 +127,14 @@ void ngx_http_connect_tunnel_fit(ngx_pool_t *pool, size_t size);
  */
 
 void ngx_http_connect_tunnel_compact(ngx_http_request_t *r);
+
+/*
+ * Finds the handler of the access log, for postconfiguration, before a phase
+ * has handlers of ours; and writes a line of a tunnel that goes on.
+ */
+
+void ngx_http_connect_tunnel_log_init(ngx_conf_t *cf);
+void ngx_http_connect_tunnel_log(ngx_tunnel_session_t *s);
 
 /* adds the header and body filters; called in postconfiguration */
 

@@ -21,6 +21,10 @@
 #define NGX_STREAM_LINGER_BUFFER   4096
 #define NGX_STREAM_LINGER_READS    8
 
+/* a line of the log and its variables; what there is more of is allocated */
+
+#define NGX_STREAM_LOG_POOL        2048
+
 
 static ngx_int_t ngx_stream_connect_tunnel_group(ngx_stream_session_t *s,
     ngx_tunnel_session_t *ts, ngx_stream_upstream_srv_conf_t *uscf);
@@ -33,6 +37,9 @@ static void ngx_stream_connect_tunnel_empty_handler(ngx_event_t *ev);
 static void ngx_stream_connect_tunnel_control(ngx_event_t *rev);
 static void ngx_stream_connect_tunnel_ended(ngx_tunnel_session_t *ts);
 static void ngx_stream_connect_tunnel_drain(ngx_event_t *rev);
+static void ngx_stream_connect_tunnel_log(ngx_tunnel_session_t *ts);
+static void ngx_stream_connect_tunnel_client(ngx_tunnel_session_t *ts,
+    ngx_str_t *name);
 static void ngx_stream_connect_tunnel_cleanup(void *data);
 static u_char *ngx_stream_connect_tunnel_log_error(ngx_log_t *log, u_char *buf,
     size_t len);
@@ -49,7 +56,10 @@ static void *ngx_stream_connect_tunnel_create_main_conf(ngx_conf_t *cf);
 static void *ngx_stream_connect_tunnel_create_srv_conf(ngx_conf_t *cf);
 static char *ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf,
     void *parent, void *child);
+static ngx_int_t ngx_stream_connect_tunnel_postconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_stream_connect_tunnel_init_module(ngx_cycle_t *cycle);
+static ngx_int_t ngx_stream_connect_tunnel_init_process(ngx_cycle_t *cycle);
+static void ngx_stream_connect_tunnel_exit_process(ngx_cycle_t *cycle);
 
 
 static char  ngx_stream_connect_tunnel_conflict[] =
@@ -84,7 +94,7 @@ static ngx_command_t  ngx_stream_connect_tunnel_commands[] = {
 
 static ngx_stream_module_t  ngx_stream_connect_tunnel_module_ctx = {
     ngx_stream_connect_tunnel_add_variables,     /* preconfiguration */
-    NULL,                                        /* postconfiguration */
+    ngx_stream_connect_tunnel_postconfiguration, /* postconfiguration */
 
     ngx_stream_connect_tunnel_create_main_conf,  /* create main conf */
     NULL,                                        /* init main conf */
@@ -101,10 +111,10 @@ ngx_module_t  ngx_stream_connect_tunnel_module = {
     NGX_STREAM_MODULE,                           /* module type */
     NULL,                                        /* init master */
     ngx_stream_connect_tunnel_init_module,       /* init module */
-    NULL,                                        /* init process */
+    ngx_stream_connect_tunnel_init_process,      /* init process */
     NULL,                                        /* init thread */
     NULL,                                        /* exit thread */
-    NULL,                                        /* exit process */
+    ngx_stream_connect_tunnel_exit_process,      /* exit process */
     NULL,                                        /* exit master */
     NGX_MODULE_V1_PADDING
 };
@@ -155,9 +165,12 @@ ngx_stream_connect_tunnel_create(ngx_stream_session_t *s,
     ts->layer = &ngx_stream_connect_tunnel_layer;
     ts->data = s;
     ts->main = &ctmcf->main;
+    ts->id = ngx_tunnel_worker_id(&ctmcf->main.worker);
     ts->resolver = cscf->resolver;
     ts->connected = ngx_stream_connect_tunnel_connected;
     ts->ended = ngx_stream_connect_tunnel_ended;
+    ts->log_line = ngx_stream_connect_tunnel_log;
+    ts->client = ngx_stream_connect_tunnel_client;
 
     ngx_tunnel_session_reset(ts);
 
@@ -588,6 +601,87 @@ ngx_stream_connect_tunnel_drain(ngx_event_t *rev)
 }
 
 
+/* as that of http */
+
+static void
+ngx_stream_connect_tunnel_log(ngx_tunnel_session_t *ts)
+{
+    size_t                                  size;
+    ngx_pool_t                             *pool, *saved;
+    ngx_connection_t                       *c;
+    ngx_stream_session_t                   *s;
+    ngx_stream_variable_value_t            *variables;
+    ngx_stream_core_main_conf_t            *cmcf;
+    ngx_stream_connect_tunnel_ctx_t        *ctx;
+    ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+
+    s = ts->data;
+    c = s->connection;
+
+    cmcf = ngx_stream_get_module_main_conf(s, ngx_stream_core_module);
+    ctmcf = ngx_stream_get_module_main_conf(s,
+                                            ngx_stream_connect_tunnel_module);
+
+    if (ctmcf->log == NULL) {
+        return;
+    }
+
+    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
+
+    s->received = ts->relay->client.received;
+
+    if (!ctx->logged) {
+        ctx->logged = 1;
+
+        (void) ctmcf->log(s);
+
+        return;
+    }
+
+    pool = ngx_create_pool(NGX_STREAM_LOG_POOL, ts->log);
+    if (pool == NULL) {
+        return;
+    }
+
+    size = cmcf->variables.nelts * sizeof(ngx_stream_variable_value_t);
+
+    variables = ngx_palloc(pool, size);
+
+    if (variables) {
+        ngx_memcpy(variables, s->variables, size);
+
+        saved = c->pool;
+        ts->pool = pool;
+        c->pool = pool;
+
+        (void) ctmcf->log(s);
+
+        c->pool = saved;
+        ts->pool = saved;
+
+        ngx_memcpy(s->variables, variables, size);
+    }
+
+    ngx_destroy_pool(pool);
+}
+
+
+static void
+ngx_stream_connect_tunnel_client(ngx_tunnel_session_t *ts, ngx_str_t *name)
+{
+    ngx_stream_session_t                  *s;
+    ngx_stream_connect_tunnel_srv_conf_t  *ctscf;
+
+    s = ts->data;
+    ctscf = ngx_stream_get_module_srv_conf(s,
+                                           ngx_stream_connect_tunnel_module);
+
+    if (!ctscf->anonymous) {
+        *name = s->connection->addr_text;
+    }
+}
+
+
 static void
 ngx_stream_connect_tunnel_cleanup(void *data)
 {
@@ -676,7 +770,8 @@ ngx_stream_connect_tunnel_value(void *data, void *compiled, ngx_str_t *value)
 
 char *
 ngx_stream_connect_tunnel_enable(ngx_conf_t *cf,
-    ngx_stream_content_handler_pt handler, ngx_uint_t resolve)
+    ngx_stream_content_handler_pt handler, ngx_tunnel_front_e front,
+    ngx_uint_t resolve)
 {
     ngx_stream_core_srv_conf_t             *cscf;
     ngx_stream_connect_tunnel_srv_conf_t   *ctscf;
@@ -697,6 +792,7 @@ ngx_stream_connect_tunnel_enable(ngx_conf_t *cf,
 
     ctmcf->enabled = 1;
     ctscf->enabled = 1;
+    ctscf->front = front;
     ctscf->resolve |= resolve;
 
     return NGX_CONF_OK;
@@ -799,6 +895,7 @@ ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf, void *parent,
     ngx_stream_connect_tunnel_srv_conf_t *prev = parent;
     ngx_stream_connect_tunnel_srv_conf_t *conf = child;
 
+    ngx_str_t                               label;
     ngx_stream_core_srv_conf_t             *cscf;
     ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
 
@@ -818,6 +915,15 @@ ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf, void *parent,
                                             ngx_stream_connect_tunnel_module);
     cscf = ngx_stream_conf_get_module_srv_conf(cf, ngx_stream_core_module);
 
+    ngx_str_set(&label, "");
+
+    if (ngx_tunnel_main_count(cf, &ctmcf->main, &conf->tunnel, conf->front,
+                              &label)
+        != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     if (ngx_tunnel_main_add(cf, &ctmcf->main, &conf->tunnel,
                             conf->resolve ? cscf->resolver : NULL)
         != NGX_OK)
@@ -826,6 +932,31 @@ ngx_stream_connect_tunnel_merge_srv_conf(ngx_conf_t *cf, void *parent,
     }
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_stream_connect_tunnel_postconfiguration(ngx_conf_t *cf)
+{
+    ngx_array_t                            *handlers;
+    ngx_stream_handler_pt                  *h;
+    ngx_stream_core_main_conf_t            *cmcf;
+    ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+
+    cmcf = ngx_stream_conf_get_module_main_conf(cf, ngx_stream_core_module);
+    ctmcf = ngx_stream_conf_get_module_main_conf(cf,
+                                            ngx_stream_connect_tunnel_module);
+
+    /* the log module comes next to the core, before all others */
+
+    handlers = &cmcf->phases[NGX_STREAM_LOG_PHASE].handlers;
+
+    if (handlers->nelts) {
+        h = handlers->elts;
+        ctmcf->log = h[0];
+    }
+
+    return NGX_OK;
 }
 
 
@@ -842,4 +973,34 @@ ngx_stream_connect_tunnel_init_module(ngx_cycle_t *cycle)
     }
 
     return ngx_tunnel_main_init(cycle, &ctmcf->main);
+}
+
+
+static ngx_int_t
+ngx_stream_connect_tunnel_init_process(ngx_cycle_t *cycle)
+{
+    ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+
+    ctmcf = ngx_stream_cycle_get_module_main_conf(cycle,
+                                            ngx_stream_connect_tunnel_module);
+
+    if (ctmcf) {
+        ngx_tunnel_main_start(cycle, &ctmcf->main);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_stream_connect_tunnel_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+
+    ctmcf = ngx_stream_cycle_get_module_main_conf(cycle,
+                                            ngx_stream_connect_tunnel_module);
+
+    if (ctmcf) {
+        ngx_tunnel_main_exit(&ctmcf->main);
+    }
 }

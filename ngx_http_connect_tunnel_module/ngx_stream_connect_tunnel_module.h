@@ -27,12 +27,14 @@
 typedef struct {
     ngx_uint_t                    enabled;   /* a server has a front end */
     ngx_tunnel_main_t             main;
+    ngx_stream_handler_pt         log;       /* of the log module */
 } ngx_stream_connect_tunnel_main_conf_t;
 
 
 typedef struct {
     ngx_uint_t                    enabled;   /* has a front end */
     ngx_uint_t                    resolve;   /* whose targets may be names */
+    ngx_tunnel_front_e            front;     /* which one that is */
     ngx_flag_t                    anonymous; /* log */
     ngx_tunnel_conf_t             tunnel;
 } ngx_stream_connect_tunnel_srv_conf_t;
@@ -48,6 +50,7 @@ typedef struct {
     ngx_tunnel_session_t          session;
     ngx_stream_tunnel_pt          handler;
     ngx_uint_t                    status;    /* while it lingers */
+    unsigned                      logged:1;  /* a line of the access log */
 } ngx_stream_connect_tunnel_ctx_t;
 
 
@@ -61,7 +64,8 @@ extern const ngx_tunnel_layer_t  ngx_stream_connect_tunnel_layer;
  */
 
 char *ngx_stream_connect_tunnel_enable(ngx_conf_t *cf,
-    ngx_stream_content_handler_pt handler, ngx_uint_t resolve);
+    ngx_stream_content_handler_pt handler, ngx_tunnel_front_e front,
+    ngx_uint_t resolve);
 
 /*
  * For the merge of its configuration: whether no other directive has taken the

@@ -370,7 +370,8 @@ ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
 
         return ngx_stream_connect_tunnel_enable(cf,
-                                            ngx_stream_passthrough_handler, 0);
+                                            ngx_stream_passthrough_handler,
+                                            NGX_TUNNEL_PASSTHROUGH_FRONT, 0);
     }
 
     if (cf->args->nelts == 3) {
@@ -382,6 +383,7 @@ ngx_stream_passthrough(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                  != NULL);
 
     rv = ngx_stream_connect_tunnel_enable(cf, ngx_stream_passthrough_handler,
+                                          NGX_TUNNEL_PASSTHROUGH_FRONT,
                                           variables);
     if (rv != NGX_CONF_OK) {
         return rv;

@@ -1732,7 +1732,8 @@ ngx_stream_socks(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    return ngx_stream_connect_tunnel_enable(cf, ngx_stream_socks_handler, 1);
+    return ngx_stream_connect_tunnel_enable(cf, ngx_stream_socks_handler,
+                                            NGX_TUNNEL_SOCKS_FRONT, 1);
 }
 
 

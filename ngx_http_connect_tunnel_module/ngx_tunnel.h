@@ -48,6 +48,7 @@ typedef enum {
     NGX_TUNNEL_AUTH_FAILED,
     NGX_TUNNEL_HANDSHAKE_TIMEOUT,
     NGX_TUNNEL_REJECTED,
+    NGX_TUNNEL_LIMIT,
     NGX_TUNNEL_NO_RESULT
 } ngx_tunnel_result_e;
 
@@ -68,7 +69,10 @@ typedef enum {
     NGX_TUNNEL_QUOTA,
     NGX_TUNNEL_NOT_TLS,
     NGX_TUNNEL_SNI_MISMATCH,
+    NGX_TUNNEL_KILLED,
+    NGX_TUNNEL_DENIED,
     NGX_TUNNEL_SHUTDOWN,
+    NGX_TUNNEL_WORKER_EXITED,    /* is counted, and can't be logged */
     NGX_TUNNEL_ERROR,
     NGX_TUNNEL_NO_REASON
 } ngx_tunnel_reason_e;

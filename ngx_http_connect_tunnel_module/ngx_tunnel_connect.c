@@ -265,6 +265,7 @@ ngx_tunnel_connect_resolved(ngx_resolver_ctx_t *ctx)
     cn->resolve_time = ngx_current_msec - cn->start;
 
     if (ctx->state == NGX_OK) {
+        cn->cached = cn->resolving;
 
         if (ngx_tunnel_connect_order(cn, ctx->addrs, ctx->naddrs) != NGX_OK) {
             cn->result = NGX_TUNNEL_INTERNAL;
@@ -335,6 +336,7 @@ ngx_tunnel_connect_hosts(ngx_tunnel_connect_t *cn, ngx_array_t *addrs)
     ngx_resolver_addr_t   ra[NGX_TUNNEL_MAX_ADDRS];
 
     cn->resolve_time = 0;
+    cn->cached = 1;
 
     addr = addrs->elts;
     n = ngx_min(addrs->nelts, NGX_TUNNEL_MAX_ADDRS);

@@ -124,6 +124,7 @@ struct ngx_tunnel_connect_s {
     ngx_msec_t                    deadline;
     ngx_log_t                     quiet;
     ngx_tunnel_result_e           result;        /* the most telling one */
+    unsigned                      cached:1;      /* the name was at hand */
     unsigned                      taken:1;       /* a peer of the balancer */
     unsigned                      resolving:1;   /* in ngx_resolve_name() */
     unsigned                      done:1;

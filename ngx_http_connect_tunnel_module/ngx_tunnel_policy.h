@@ -65,6 +65,7 @@ typedef struct {
 
 
 #define NGX_TUNNEL_POLICY_VALUES  14             /* those of off_t */
+#define NGX_TUNNEL_POLICY_LIMITS  12             /* and the first of those */
 
 
 /* of a configuration level */

@@ -117,6 +117,7 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 
     relay->start = ngx_current_msec;
     relay->active = ngx_current_msec;
+    relay->ticked = ngx_current_msec;
     relay->reason = NGX_TUNNEL_NO_REASON;
     relay->ending = NGX_TUNNEL_NO_REASON;
 
@@ -139,7 +140,8 @@ ngx_tunnel_relay(ngx_tunnel_relay_t *relay)
 
     relay->log->action = "relaying";
 
-    next = ngx_current_msec + NGX_TUNNEL_NO_TIMEOUT;
+    next = ngx_current_msec + (relay->interval ? relay->interval
+                                               : NGX_TUNNEL_NO_TIMEOUT);
 
     /* a timeout of 0 is over, though not before what is there is looked at */
 
@@ -589,6 +591,15 @@ ngx_tunnel_relay_timer_handler(ngx_event_t *ev)
         return;
     }
 
+    if (relay->interval
+        && ngx_tunnel_relay_over(relay->ticked + relay->interval, &next))
+    {
+        relay->ticked = ngx_current_msec;
+        relay->tick(relay);
+
+        (void) ngx_tunnel_relay_over(relay->ticked + relay->interval, &next);
+    }
+
     ngx_tunnel_relay_arm(relay, next);
 
     if (client->delayed || target->delayed
@@ -1023,6 +1034,10 @@ ngx_tunnel_relay_splice(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
         from->piped = n;
         from->run += n;
 
+        if (relay->stat) {
+            ngx_tunnel_stat_spliced(relay->stat, n);
+        }
+
         return n;
     }
 
@@ -1054,8 +1069,14 @@ ngx_tunnel_relay_count(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
     from->received += n;
     relay->active = ngx_current_msec;
 
-    if (from == &relay->target && relay->first_byte == 0) {
-        relay->first_byte = ngx_current_msec;
+    if (from == &relay->target) {
+
+        if (relay->first_byte == 0) {
+            relay->first_byte = ngx_current_msec;
+        }
+
+    } else if (relay->stat) {
+        ngx_tunnel_stat_received(relay->stat, n);
     }
 
     if (!relay->limited) {
@@ -1114,6 +1135,11 @@ ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 
         to->sent += n;
         from->stalled = 0;
+
+        if (relay->stat && to == &relay->client) {
+            ngx_tunnel_stat_sent(relay->stat, n);
+        }
+
         relay->active = ngx_current_msec;
     }
 
@@ -1161,6 +1187,8 @@ ngx_tunnel_relay_keep(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 
     ngx_memcpy(buf + 1, from->pos, len);
 
+    relay->worker->held += buf->size;
+
     from->buf = buf;
     from->pos = (u_char *) (buf + 1);
     from->last = from->pos + len;
@@ -1178,6 +1206,7 @@ ngx_tunnel_relay_release(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from)
     from->stalled = 0;
 
     if (from->buf) {
+        relay->worker->held -= from->buf->size;
         ngx_tunnel_worker_free_buf(relay->worker, from->buf);
         from->buf = NULL;
     }
@@ -1277,6 +1306,13 @@ ngx_tunnel_relay_done(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
     ngx_tunnel_relay_abort(relay, reason);
 
     relay->handler(relay, reason);
+}
+
+
+void
+ngx_tunnel_relay_end(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
+{
+    ngx_tunnel_relay_done(relay, reason);
 }
 
 

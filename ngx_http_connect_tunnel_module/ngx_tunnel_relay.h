@@ -10,6 +10,7 @@
 
 #include "ngx_tunnel_end.h"
 #include "ngx_tunnel_policy.h"
+#include "ngx_tunnel_zone.h"
 
 
 #pragma GCC visibility push(hidden)
@@ -31,6 +32,11 @@ typedef ngx_int_t (*ngx_tunnel_relay_check_pt)(ngx_tunnel_relay_t *relay,
     u_char *p, size_t len, ngx_tunnel_reason_e *reason);
 
 
+/* called time and again; the relay is there behind it */
+
+typedef void (*ngx_tunnel_relay_tick_pt)(ngx_tunnel_relay_t *relay);
+
+
 /* how a tunnel begins, if not at once */
 
 typedef struct {
@@ -49,12 +55,15 @@ struct ngx_tunnel_relay_s {
     ngx_log_t                    *log;
     ngx_tunnel_policy_t          *policy;
     ngx_tunnel_usage_t           *usage;         /* of quotas, or NULL */
+    ngx_tunnel_stat_t            *stat;          /* of a zone, or NULL */
     ngx_tunnel_worker_t          *worker;
     ngx_tunnel_end_t              client;        /* connection and ops */
     ngx_tunnel_end_t              target;
     ngx_tunnel_relay_begin_t     *begin;         /* or NULL, as later on */
     ngx_tunnel_relay_pt           handler;
     void                         *data;
+    ngx_tunnel_relay_tick_pt      tick;
+    ngx_msec_t                    interval;      /* of it, 0: never */
 
     /* results */
 
@@ -67,6 +76,7 @@ struct ngx_tunnel_relay_s {
 
     ngx_event_t                   timer;
     ngx_msec_t                    active;        /* when bytes last moved */
+    ngx_msec_t                    ticked;
     off_t                         left;          /* bytes, both ways */
     ngx_tunnel_window_t           window;        /* of the minimum rate */
     ngx_tunnel_reason_e           ending;        /* when all is delivered */
@@ -91,6 +101,11 @@ struct ngx_tunnel_relay_s {
 
 void ngx_tunnel_relay(ngx_tunnel_relay_t *relay);
 void ngx_tunnel_relay_process(ngx_tunnel_relay_t *relay);
+
+/* ends a tunnel for a reason of the caller's; the handler is called */
+
+void ngx_tunnel_relay_end(ngx_tunnel_relay_t *relay,
+    ngx_tunnel_reason_e reason);
 
 /*
  * Ends a tunnel whose client is taken away, without calling the handler; for

@@ -66,6 +66,9 @@ static const ngx_tunnel_result_t  ngx_tunnel_results[] = {
     { ngx_string("rejected"), 403, 2, 91, NGX_LOG_INFO,
       ngx_string("http_request_denied") },
 
+    { ngx_string("limit"), 503, 1, 91, NGX_LOG_ERR,
+      ngx_string("connection_limit_reached") },
+
     { ngx_null_string, 500, 1, 91, NGX_LOG_ERR,
       ngx_null_string }
 };
@@ -85,7 +88,10 @@ static const ngx_str_t  ngx_tunnel_reasons[] = {
     ngx_string("quota"),
     ngx_string("not_tls"),
     ngx_string("sni_mismatch"),
+    ngx_string("killed"),
+    ngx_string("denied"),
     ngx_string("shutdown"),
+    ngx_string("worker_exited"),
     ngx_string("error"),
     ngx_null_string
 };

@@ -16,12 +16,21 @@
 #define NGX_TUNNEL_CONNECT_POOL  1024
 
 
+/* what the rules of a level are asked with */
+
+typedef struct {
+    ngx_tunnel_rules_t           *rules;
+    ngx_tunnel_main_t            *main;
+} ngx_tunnel_recheck_t;
+
+
 typedef enum {
     ngx_tunnel_var_target = 0,
     ngx_tunnel_var_host,
     ngx_tunnel_var_port,
     ngx_tunnel_var_address,
     ngx_tunnel_var_sni,
+    ngx_tunnel_var_id,
     ngx_tunnel_var_result,
     ngx_tunnel_var_reason,
     ngx_tunnel_var_bytes_sent,
@@ -33,12 +42,22 @@ typedef enum {
 } ngx_tunnel_var_e;
 
 
+static ngx_uint_t ngx_tunnel_session_refused(void *data, ngx_str_t *target,
+    ngx_str_t *address, ngx_uint_t named, ngx_uint_t trusted, ngx_log_t *log);
+static ngx_int_t ngx_tunnel_session_declined(ngx_tunnel_rules_t *rules,
+    ngx_int_t rc);
 static void ngx_tunnel_session_release(ngx_tunnel_session_t *s);
 static ngx_tunnel_result_e ngx_tunnel_session_check(ngx_tunnel_session_t *s);
 static ngx_tunnel_result_e ngx_tunnel_session_policy(ngx_tunnel_session_t *s);
 static ngx_int_t ngx_tunnel_session_connect(ngx_tunnel_session_t *s);
 static void ngx_tunnel_session_connected(ngx_tunnel_connect_t *cn,
     ngx_tunnel_result_e result);
+static void ngx_tunnel_session_measure(ngx_tunnel_session_t *s,
+    ngx_tunnel_connect_t *cn, ngx_tunnel_result_e result);
+static ngx_int_t ngx_tunnel_session_register(ngx_tunnel_session_t *s);
+static size_t ngx_tunnel_session_memory(ngx_pool_t *pool);
+static void ngx_tunnel_session_kill(void *data, ngx_tunnel_reason_e reason);
+static void ngx_tunnel_session_tick(ngx_tunnel_relay_t *relay);
 static void ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay,
     ngx_tunnel_reason_e reason);
 static ngx_int_t ngx_tunnel_session_get(ngx_tunnel_session_t *s,
@@ -46,6 +65,8 @@ static ngx_int_t ngx_tunnel_session_get(ngx_tunnel_session_t *s,
 static ngx_int_t ngx_tunnel_session_value(const ngx_str_t *from,
     ngx_str_t *value);
 static ngx_int_t ngx_tunnel_session_number(ngx_pool_t *pool, off_t n,
+    ngx_str_t *value);
+static ngx_int_t ngx_tunnel_session_hex(ngx_pool_t *pool, uint64_t n,
     ngx_str_t *value);
 static ngx_int_t ngx_tunnel_session_msec(ngx_pool_t *pool, ngx_msec_t ms,
     ngx_str_t *value);
@@ -73,6 +94,7 @@ const ngx_tunnel_variable_t  ngx_tunnel_variables[] = {
     { ngx_string("tunnel_port"), ngx_tunnel_var_port },
     { ngx_string("tunnel_address"), ngx_tunnel_var_address },
     { ngx_string("tunnel_sni"), ngx_tunnel_var_sni },
+    { ngx_string("tunnel_id"), ngx_tunnel_var_id },
     { ngx_string("tunnel_result"), ngx_tunnel_var_result },
     { ngx_string("tunnel_reason"), ngx_tunnel_var_reason },
     { ngx_string("tunnel_bytes_sent"), ngx_tunnel_var_bytes_sent },
@@ -91,6 +113,7 @@ ngx_tunnel_conf_create(ngx_tunnel_conf_t *conf)
     ngx_tunnel_rules_create(&conf->rules);
     ngx_tunnel_connect_conf_create(&conf->connect);
     ngx_tunnel_policy_create(&conf->policy);
+    ngx_tunnel_stat_conf_create(&conf->stat);
 }
 
 
@@ -101,6 +124,12 @@ ngx_tunnel_conf_merge(ngx_conf_t *cf, ngx_tunnel_conf_t *conf,
     ngx_tunnel_rules_merge(&conf->rules, &prev->rules);
     ngx_tunnel_connect_conf_merge(&conf->connect, &prev->connect);
 
+    if (ngx_tunnel_stat_conf_merge(cf, &conf->stat, &prev->stat)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     return ngx_tunnel_policy_merge(cf, &conf->policy, &prev->policy);
 }
 
@@ -108,6 +137,12 @@ ngx_tunnel_conf_merge(ngx_conf_t *cf, ngx_tunnel_conf_t *conf,
 ngx_int_t
 ngx_tunnel_main_create(ngx_conf_t *cf, ngx_tunnel_main_t *main)
 {
+    if (ngx_array_init(&main->zones, cf->pool, 1, sizeof(ngx_tunnel_zone_t *))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
     return ngx_tunnel_worker_init(&main->worker, cf->pool);
 }
 
@@ -116,8 +151,26 @@ ngx_int_t
 ngx_tunnel_main_add(ngx_conf_t *cf, ngx_tunnel_main_t *main,
     ngx_tunnel_conf_t *conf, ngx_resolver_t *resolver)
 {
+    ngx_tunnel_recheck_t  *recheck;
+
     main->worker.size = ngx_max(main->worker.size,
                                 conf->policy.policy.buffer_size);
+
+    recheck = ngx_palloc(cf->pool, sizeof(ngx_tunnel_recheck_t));
+    if (recheck == NULL) {
+        return NGX_ERROR;
+    }
+
+    recheck->rules = &conf->rules;
+    recheck->main = main;
+
+    if (ngx_tunnel_zone_worker(cf, &conf->stat, &main->worker) != NGX_OK
+        || ngx_tunnel_zone_check(cf, &conf->stat, ngx_tunnel_session_refused,
+                                 recheck)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
 
     if (resolver == NULL || ngx_tunnel_resolver_configured(resolver)
         || main->system)
@@ -128,6 +181,100 @@ ngx_tunnel_main_add(ngx_conf_t *cf, ngx_tunnel_main_t *main,
     main->system = ngx_tunnel_system_create(cf);
 
     return main->system ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_tunnel_main_count(ngx_conf_t *cf, ngx_tunnel_main_t *main,
+    ngx_tunnel_conf_t *conf, ngx_tunnel_front_e front, ngx_str_t *label)
+{
+    return ngx_tunnel_zone_add(cf, &conf->stat, front, label, &main->zones);
+}
+
+
+/* of a tunnel of a configuration before */
+
+static ngx_uint_t
+ngx_tunnel_session_refused(void *data, ngx_str_t *target, ngx_str_t *address,
+    ngx_uint_t named, ngx_uint_t trusted, ngx_log_t *log)
+{
+    ngx_tunnel_recheck_t *recheck = data;
+
+    u_char                 buf[NGX_TUNNEL_ADDRESS_LEN + 1];
+    ngx_str_t              what;
+    ngx_addr_t             addr;
+    ngx_pool_t            *pool;
+    ngx_uint_t             refused;
+    ngx_tunnel_rules_t    *rules;
+    ngx_tunnel_target_t    t;
+
+    rules = recheck->rules;
+
+    if (named
+        && ngx_tunnel_target_parse(&t, target->data, target->len) == NULL
+        && ngx_tunnel_session_declined(rules,
+                                 ngx_tunnel_rules_check_target(rules, &t,
+                                                               trusted, log,
+                                                               &what)))
+    {
+        return 1;
+    }
+
+    pool = ngx_create_pool(NGX_MIN_POOL_SIZE, log);
+    if (pool == NULL) {
+        return 0;
+    }
+
+    *ngx_cpymem(buf, address->data, address->len) = '\0';
+
+    refused = 0;
+
+    if (ngx_parse_addr_port(pool, &addr, buf, address->len) == NGX_OK) {
+        refused = ngx_tunnel_session_declined(rules,
+                     ngx_tunnel_rules_check_address(rules, addr.sockaddr,
+                                                    trusted,
+                                                    recheck->main->own,
+                                                    &what));
+    }
+
+    ngx_destroy_pool(pool);
+
+    return refused;
+}
+
+
+static ngx_int_t
+ngx_tunnel_session_declined(ngx_tunnel_rules_t *rules, ngx_int_t rc)
+{
+    return rc != NGX_OK && !(rc == NGX_DECLINED && rules->dry_run);
+}
+
+
+void
+ngx_tunnel_main_start(ngx_cycle_t *cycle, ngx_tunnel_main_t *main)
+{
+    ngx_uint_t           i;
+    ngx_tunnel_zone_t  **zones;
+
+    zones = main->zones.elts;
+
+    for (i = 0; i < main->zones.nelts; i++) {
+        ngx_tunnel_zone_start(zones[i], cycle);
+    }
+}
+
+
+void
+ngx_tunnel_main_exit(ngx_tunnel_main_t *main)
+{
+    ngx_uint_t           i;
+    ngx_tunnel_zone_t  **zones;
+
+    zones = main->zones.elts;
+
+    for (i = 0; i < main->zones.nelts; i++) {
+        ngx_tunnel_zone_exit(zones[i]);
+    }
 }
 
 
@@ -187,6 +334,8 @@ ngx_tunnel_session_release(ngx_tunnel_session_t *s)
         s->taken = 0;
         s->balancer->free(s->balancer, s->balancer->data, 0);
     }
+
+    ngx_tunnel_stat_leave(&s->stat);
 }
 
 
@@ -216,7 +365,16 @@ ngx_tunnel_session_admit(ngx_tunnel_session_t *s)
 
     result = ngx_tunnel_session_check(s);
 
-    return (result == NGX_TUNNEL_OK) ? ngx_tunnel_session_policy(s) : result;
+    if (result != NGX_TUNNEL_OK) {
+        return result;
+    }
+
+    if (ngx_tunnel_stat_enter(&s->stat, &s->conf->stat, s->log) != NGX_OK) {
+        ngx_str_set(&s->what, "\"tunnel_max_connections\" are open");
+        return NGX_TUNNEL_LIMIT;
+    }
+
+    return ngx_tunnel_session_policy(s);
 }
 
 
@@ -408,6 +566,8 @@ ngx_tunnel_session_settle(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
         s->taken = cn->taken;
         cn->taken = 0;
 
+        ngx_tunnel_session_measure(s, cn, result);
+
         if (cn->address.len) {
             s->address.len = cn->address.len;
             s->address.data = ngx_pstrdup(s->pool, &cn->address);
@@ -421,6 +581,7 @@ ngx_tunnel_session_settle(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
 
     if (result == NGX_TUNNEL_OK) {
         s->result = result;
+        ngx_tunnel_stat_result(&s->stat, &s->conf->stat, result);
 
     } else {
         ngx_tunnel_session_fail(s, result);
@@ -436,6 +597,41 @@ ngx_tunnel_session_settle(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
 }
 
 
+static void
+ngx_tunnel_session_measure(ngx_tunnel_session_t *s, ngx_tunnel_connect_t *cn,
+    ngx_tunnel_result_e result)
+{
+    ngx_tunnel_dns_e  outcome;
+
+    if (cn->resolve_time != (ngx_msec_t) -1) {
+
+        switch (result) {
+
+        case NGX_TUNNEL_RESOLVE_FAILED:
+            outcome = NGX_TUNNEL_DNS_FAILED;
+            break;
+
+        case NGX_TUNNEL_RESOLVE_TIMEOUT:
+            outcome = NGX_TUNNEL_DNS_TIMEOUT;
+            break;
+
+        default:
+            outcome = cn->cached ? NGX_TUNNEL_DNS_CACHED
+                                 : NGX_TUNNEL_DNS_ANSWERED;
+        }
+
+        ngx_tunnel_stat_dns(&s->stat, outcome);
+        ngx_tunnel_stat_observe(&s->stat, NGX_TUNNEL_RESOLVE_TIMES,
+                                cn->resolve_time);
+    }
+
+    if (cn->connect_time != (ngx_msec_t) -1) {
+        ngx_tunnel_stat_observe(&s->stat, NGX_TUNNEL_CONNECT_TIMES,
+                                cn->connect_time);
+    }
+}
+
+
 void
 ngx_tunnel_session_fail(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
 {
@@ -445,6 +641,10 @@ ngx_tunnel_session_fail(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
 
     s->result = result;
     res = ngx_tunnel_result(result);
+
+    if (s->conf) {
+        ngx_tunnel_stat_result(&s->stat, &s->conf->stat, result);
+    }
 
     target = s->target ? &s->target->text : &s->asked;
     what = &s->what;
@@ -458,15 +658,15 @@ ngx_tunnel_session_fail(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
     }
 
     if (target->len == 0) {
-        ngx_log_error(res->level, s->log, s->err, "tunnel failed: %V%s%V",
-                      &res->token, what->len ? ", " : "", what);
+        ngx_log_error(res->level, s->log, s->err, "tunnel failed: %V%s%V, id: %016xL",
+                      &res->token, what->len ? ", " : "", what, s->id);
         return;
     }
 
     ngx_log_error(res->level, s->log, s->err,
-                  "tunnel to \"%V\" failed: %V%s%V%s%V",
+                  "tunnel to \"%V\" failed: %V%s%V%s%V, id: %016xL",
                   target, &res->token, failed.len ? ", address " : "", &failed,
-                  what->len ? ", " : "", what);
+                  what->len ? ", " : "", what, s->id);
 }
 
 
@@ -517,6 +717,8 @@ ngx_tunnel_session_prepare(ngx_tunnel_session_t *s, ngx_connection_t *c,
     relay->target.ops = &ngx_tunnel_end_socket;
     relay->handler = ngx_tunnel_session_ended;
     relay->data = s;
+    relay->tick = ngx_tunnel_session_tick;
+    relay->interval = s->conf->stat.log_interval;
 
     if (s->udp) {
         ngx_tunnel_udp_relay(s->udp, relay);
@@ -534,10 +736,96 @@ ngx_tunnel_session_prepare(ngx_tunnel_session_t *s, ngx_connection_t *c,
         }
     }
 
+    if (s->stat.counters) {
+
+        if (ngx_tunnel_session_register(s) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        relay->stat = &s->stat;
+    }
+
     s->relay = relay;
     s->connection = NULL;
 
     return NGX_OK;
+}
+
+
+/* the tunnel is one of the zone's from now on */
+
+static ngx_int_t
+ngx_tunnel_session_register(ngx_tunnel_session_t *s)
+{
+    ngx_tunnel_opened_t      opened;
+    ngx_tunnel_stat_conf_t  *conf;
+
+    conf = &s->conf->stat;
+
+    ngx_str_null(&opened.key);
+    ngx_str_null(&opened.client);
+
+    if (conf->key
+        && s->layer->eval(s->data, conf->key, &opened.key) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    opened.key.len = ngx_min(opened.key.len, 255);
+
+    s->client(s, &opened.client);
+
+    opened.id = s->id;
+    opened.target = s->target ? &s->target->text : &s->asked;
+    opened.address = &s->address;
+    opened.policy = s->policy;
+    opened.memory = ngx_tunnel_session_memory(s->pool);
+    opened.named = (s->target != NULL && s->udp == NULL);
+    opened.trusted = s->trusted;
+
+    s->stat.handler = ngx_tunnel_session_kill;
+    s->stat.data = s;
+
+    ngx_tunnel_stat_open(&s->stat, conf, &opened, s->log);
+
+    return NGX_OK;
+}
+
+
+/* of the blocks of a pool; what is larger than they are is gone by now */
+
+static size_t
+ngx_tunnel_session_memory(ngx_pool_t *pool)
+{
+    size_t  size;
+
+    size = 0;
+
+    for ( /* void */ ; pool; pool = pool->d.next) {
+        size += pool->d.end - (u_char *) pool;
+    }
+
+    return size;
+}
+
+
+static void
+ngx_tunnel_session_kill(void *data, ngx_tunnel_reason_e reason)
+{
+    ngx_tunnel_session_t *s = data;
+
+    ngx_tunnel_relay_end(s->relay, reason);
+}
+
+
+static void
+ngx_tunnel_session_tick(ngx_tunnel_relay_t *relay)
+{
+    ngx_tunnel_session_t  *s;
+
+    s = relay->data;
+
+    s->log_line(s);
 }
 
 
@@ -577,6 +865,7 @@ ngx_tunnel_session_ended(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 void
 ngx_tunnel_session_close(ngx_tunnel_session_t *s)
 {
+    ngx_msec_t           time;
     ngx_tunnel_relay_t  *relay;
 
     if (s->closed) {
@@ -590,12 +879,27 @@ ngx_tunnel_session_close(ngx_tunnel_session_t *s)
     if (relay) {
         ngx_tunnel_relay_abort(relay, NGX_TUNNEL_SHUTDOWN);
 
+        time = relay->end - relay->start;
+
         ngx_log_error(NGX_LOG_INFO, s->log, 0,
                       "tunnel to \"%V\" at %V ended: %V, "
-                      "received: %O, sent: %O",
+                      "received: %O, sent: %O, time: %M.%03M, id: %016xL",
                       s->target ? &s->target->text : &s->asked, &s->address,
                       ngx_tunnel_reason(relay->reason),
-                      relay->client.received, relay->client.sent);
+                      relay->client.received, relay->client.sent,
+                      time / 1000, time % 1000, s->id);
+
+        if (relay->first_byte) {
+            ngx_tunnel_stat_observe(&s->stat, NGX_TUNNEL_FIRST_BYTE_TIMES,
+                                    relay->first_byte - relay->start);
+        }
+
+        if (s->stat.active) {
+            ngx_tunnel_stat_observe(&s->stat, NGX_TUNNEL_SIZES,
+                                    relay->client.received
+                                    + relay->client.sent);
+            ngx_tunnel_stat_end(&s->stat, relay->reason, time);
+        }
     }
 
     ngx_tunnel_session_release(s);
@@ -681,6 +985,9 @@ ngx_tunnel_session_get(ngx_tunnel_session_t *s, ngx_uint_t id,
     case ngx_tunnel_var_sni:
         return ngx_tunnel_session_value(&s->sni, value);
 
+    case ngx_tunnel_var_id:
+        return ngx_tunnel_session_hex(pool, s->id, value);
+
     case ngx_tunnel_var_resolve_time:
         return ngx_tunnel_session_msec(pool, s->resolve_time, value);
 
@@ -736,6 +1043,20 @@ ngx_tunnel_session_number(ngx_pool_t *pool, off_t n, ngx_str_t *value)
     }
 
     value->len = ngx_sprintf(value->data, "%O", n) - value->data;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_tunnel_session_hex(ngx_pool_t *pool, uint64_t n, ngx_str_t *value)
+{
+    value->data = ngx_pnalloc(pool, 16);
+    if (value->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->len = ngx_sprintf(value->data, "%016xL", n) - value->data;
 
     return NGX_OK;
 }

@@ -11,6 +11,7 @@
 
 #include "ngx_tunnel_connect.h"
 #include "ngx_tunnel_relay.h"
+#include "ngx_tunnel_zone.h"
 
 
 #pragma GCC visibility push(hidden)
@@ -22,6 +23,7 @@ typedef struct {
     ngx_tunnel_rules_t            rules;
     ngx_tunnel_connect_conf_t     connect;
     ngx_tunnel_policy_conf_t      policy;
+    ngx_tunnel_stat_conf_t        stat;
 } ngx_tunnel_conf_t;
 
 
@@ -38,6 +40,7 @@ char *ngx_tunnel_conf_merge(ngx_conf_t *cf, ngx_tunnel_conf_t *conf,
 typedef struct {
     ngx_tunnel_system_t          *system;        /* if a front end needs it */
     ngx_array_t                  *own;           /* own listening addresses */
+    ngx_array_t                   zones;         /* of ngx_tunnel_zone_t * */
     ngx_tunnel_worker_t           worker;
 } ngx_tunnel_main_t;
 
@@ -45,13 +48,21 @@ typedef struct {
 /*
  * For the configuration's creation, for each merged level that has a front
  * end (resolver is that of the level, or NULL if no target is a name), and
- * for the start of a cycle; each returns NGX_OK or NGX_ERROR.
+ * for the start of a cycle; each returns NGX_OK or NGX_ERROR.  Another level
+ * may be one whose failures are counted: label is that by default.
  */
 
 ngx_int_t ngx_tunnel_main_create(ngx_conf_t *cf, ngx_tunnel_main_t *main);
 ngx_int_t ngx_tunnel_main_add(ngx_conf_t *cf, ngx_tunnel_main_t *main,
     ngx_tunnel_conf_t *conf, ngx_resolver_t *resolver);
+ngx_int_t ngx_tunnel_main_count(ngx_conf_t *cf, ngx_tunnel_main_t *main,
+    ngx_tunnel_conf_t *conf, ngx_tunnel_front_e front, ngx_str_t *label);
 ngx_int_t ngx_tunnel_main_init(ngx_cycle_t *cycle, ngx_tunnel_main_t *main);
+
+/* for a worker's start and exit */
+
+void ngx_tunnel_main_start(ngx_cycle_t *cycle, ngx_tunnel_main_t *main);
+void ngx_tunnel_main_exit(ngx_tunnel_main_t *main);
 
 
 /*
@@ -167,7 +178,28 @@ ngx_int_t ngx_tunnel_main_init(ngx_cycle_t *cycle, ngx_tunnel_main_t *main);
       ngx_tunnel_quota_zone, 0, 0, layer },                                   \
                                                                               \
     { ngx_string("relay_quota"), levels|NGX_CONF_TAKE1,                       \
-      ngx_tunnel_quota, conf, offsetof(type, tunnel.policy.quotas), layer }
+      ngx_tunnel_quota, conf, offsetof(type, tunnel.policy.quotas), layer },  \
+                                                                              \
+    { ngx_string("tunnel_zone"), levels|NGX_CONF_TAKE1,                       \
+      ngx_tunnel_zone_slot, conf, offsetof(type, tunnel.stat), layer },       \
+                                                                              \
+    { ngx_string("tunnel_zone_key"), levels|NGX_CONF_TAKE12,                  \
+      ngx_tunnel_zone_key_slot, conf, offsetof(type, tunnel.stat), layer },   \
+                                                                              \
+    { ngx_string("tunnel_label"), levels|NGX_CONF_TAKE1,                      \
+      ngx_tunnel_zone_label_slot, conf, offsetof(type, tunnel.stat), NULL },  \
+                                                                              \
+    { ngx_string("tunnel_max_connections"), levels|NGX_CONF_TAKE1,            \
+      ngx_tunnel_conf_num_slot, conf,                                         \
+      offsetof(type, tunnel.stat.max_connections), NULL },                    \
+                                                                              \
+    { ngx_string("tunnel_log_interval"), levels|NGX_CONF_TAKE1,               \
+      ngx_tunnel_zone_interval_slot, conf,                                    \
+      offsetof(type, tunnel.stat.log_interval), NULL },                       \
+                                                                              \
+    { ngx_string("target_recheck"), levels|NGX_CONF_FLAG,                     \
+      ngx_conf_set_flag_slot, conf,                                           \
+      offsetof(type, tunnel.stat.recheck), NULL }
 
 
 /* the values of directives */
@@ -191,6 +223,7 @@ struct ngx_tunnel_session_s {
     ngx_tunnel_conf_t            *conf;
     const ngx_tunnel_layer_t     *layer;
     void                         *data;          /* of the layer */
+    uint64_t                      id;            /* of the worker's */
 
     ngx_str_t                     asked;         /* as the client sent it */
     ngx_tunnel_target_t          *target;        /* NULL: that is invalid, or
@@ -211,7 +244,18 @@ struct ngx_tunnel_session_s {
     ngx_tunnel_session_pt         connected;
     ngx_tunnel_session_pt         ended;
 
+    /*
+     * log writes a line of the access log for a tunnel that goes on, client
+     * sets the address that the table of tunnels shows, to an empty one if
+     * that is not to be known
+     */
+
+    ngx_tunnel_session_pt         log_line;
+    void                        (*client)(ngx_tunnel_session_t *s,
+                                      ngx_str_t *name);
+
     /* results */
+
 
     ngx_tunnel_result_e           result;
     ngx_str_t                     what;          /* is said of a failure */
@@ -226,6 +270,7 @@ struct ngx_tunnel_session_s {
 
     ngx_tunnel_policy_t          *policy;
     ngx_tunnel_usage_t           *usage;
+    ngx_tunnel_stat_t             stat;
     ngx_tunnel_connect_t         *connect;       /* while it is under way */
     ngx_connection_t             *connection;    /* until it is relayed */
     ngx_tunnel_udp_t             *udp;           /* or NULL */

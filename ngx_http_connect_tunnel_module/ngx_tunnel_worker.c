@@ -6,6 +6,10 @@
 
 #include "ngx_tunnel_worker.h"
 
+#if (NGX_OPENSSL)
+#include <openssl/rand.h>
+#endif
+
 
 /* what is kept for the next tunnel: bytes, and pipes */
 
@@ -110,6 +114,28 @@ ngx_tunnel_worker_take_scratch(ngx_tunnel_worker_t *w, ngx_log_t *log)
     }
 
     return (ngx_tunnel_buf_t *) scratch - 1;
+}
+
+
+uint64_t
+ngx_tunnel_worker_id(ngx_tunnel_worker_t *w)
+{
+    while (w->id == 0) {
+
+#if (NGX_OPENSSL)
+        if (RAND_bytes((u_char *) &w->id, sizeof(w->id)) == 1) {
+            continue;
+        }
+#endif
+
+        w->id = ((uint64_t) ngx_random() << 33)
+                ^ ((uint64_t) ngx_random() << 11)
+                ^ ((uint64_t) ngx_pid << 40) ^ (uint64_t) ngx_time();
+    }
+
+    /* 0 is none */
+
+    return ++w->id ? w->id : ++w->id;
 }
 
 

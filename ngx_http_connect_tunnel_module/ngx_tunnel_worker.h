@@ -46,11 +46,14 @@ typedef struct {
 
     ngx_tunnel_buf_t         *bufs;
     ngx_uint_t                nbufs;     /* free ones */
+    size_t                    held;      /* bytes of those that flows have */
 
     ngx_tunnel_pipe_t        *pipes;
     ngx_uint_t                npipes;    /* free ones */
     ngx_uint_t                used;      /* pipes that flows have */
     ngx_msec_t                retry;     /* no pipe is made before, or 0 */
+
+    uint64_t                  id;        /* of the last session, or 0 */
 } ngx_tunnel_worker_t;
 
 
@@ -69,6 +72,10 @@ ngx_int_t ngx_tunnel_worker_scratch(ngx_tunnel_worker_t *w, ngx_log_t *log);
 
 ngx_tunnel_buf_t *ngx_tunnel_worker_take_scratch(ngx_tunnel_worker_t *w,
     ngx_log_t *log);
+
+/* a number for a session, which no other one has, also of other workers */
+
+uint64_t ngx_tunnel_worker_id(ngx_tunnel_worker_t *w);
 
 /* for so many bytes; NULL if there is no memory */
 

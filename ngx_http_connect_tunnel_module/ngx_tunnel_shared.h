@@ -1,0 +1,163 @@
+
+/*
+ * What is in the shared memory of a zone; for the zone's own files.
+ */
+
+
+#ifndef _NGX_TUNNEL_SHARED_H_INCLUDED_
+#define _NGX_TUNNEL_SHARED_H_INCLUDED_
+
+
+#include "ngx_tunnel_zone.h"
+
+
+#pragma GCC visibility push(hidden)
+
+
+/* how often a worker looks whether tunnels of its own are to end, msec */
+
+#define NGX_TUNNEL_ZONE_TICK     250
+
+/* entries of the table come by the page */
+
+typedef struct ngx_tunnel_chunk_s  ngx_tunnel_chunk_t;
+
+struct ngx_tunnel_chunk_s {
+    ngx_tunnel_chunk_t           *next;
+    ngx_uint_t                    n;
+    ngx_tunnel_live_t             live[1];
+};
+
+
+typedef enum {
+    NGX_TUNNEL_NODE_TARGET = 0,
+    NGX_TUNNEL_NODE_KEY,
+    NGX_TUNNEL_NO_NODE
+} ngx_tunnel_node_e;
+
+
+/* of a target, or of a key, in the place of an rbtree node's color */
+
+struct ngx_tunnel_node_s {
+    u_char                        color;
+    u_char                        kind;          /* ngx_tunnel_node_e */
+    u_short                       len;
+    ngx_queue_t                   queue;         /* if no tunnel holds it */
+    uint64_t                      active;        /* tunnels that hold it */
+    uint64_t                      opened;
+    uint64_t                      received;      /* bytes of ended ones */
+    uint64_t                      sent;
+    uint64_t                      moving_received;   /* for one who adds up */
+    uint64_t                      moving_sent;
+    u_char                        data[1];
+};
+
+
+typedef struct {
+    ngx_queue_t                   queue;
+    ngx_tunnel_front_e            front;
+    ngx_uint_t                    index;
+    size_t                        len;
+    u_char                        data[1];       /* the label */
+} ngx_tunnel_shared_series_t;
+
+
+/* a worker's; the process that comes next takes it over, and what it counted */
+
+typedef struct {
+    ngx_pid_t                     pid;           /* 0: nobody's */
+    ngx_uint_t                    generation;    /* of its configuration */
+    ngx_uint_t                    nlive;
+    uint64_t                      connections;
+    uint64_t                      buffers;
+    uint64_t                      pipes;
+    ngx_tunnel_live_t            *free;
+    ngx_tunnel_chunk_t           *chunks;
+    ngx_tunnel_counters_t       **counters;      /* by series, NULL: none yet */
+    ngx_uint_t                    ncounters;
+    ngx_atomic_t                  look;          /* changes if there is one */
+} ngx_tunnel_slot_t;
+
+
+typedef struct {
+    ngx_atomic_t                  connections;
+    uint64_t                      start;         /* msec since the epoch */
+    uint64_t                      untracked;
+    ngx_uint_t                    generation;
+
+    ngx_queue_t                   series;
+    ngx_uint_t                    nseries;
+
+    ngx_rbtree_t                  rbtree;
+    ngx_rbtree_node_t             sentinel;
+    ngx_queue_t                   nodes[NGX_TUNNEL_NO_NODE];
+                                                 /* that no tunnel holds, the
+                                                    last used one first */
+    ngx_uint_t                    nnodes[NGX_TUNNEL_NO_NODE];
+    ngx_uint_t                    max[NGX_TUNNEL_NO_NODE];
+
+    ngx_tunnel_chunk_t           *chunks;        /* free ones */
+
+    ngx_tunnel_slot_t            *slots[NGX_MAX_PROCESSES];
+} ngx_tunnel_zone_shared_t;
+
+
+/* rules that are asked again */
+
+typedef struct {
+    ngx_tunnel_stat_conf_t       *conf;
+    ngx_tunnel_zone_check_pt      check;
+    void                         *data;
+} ngx_tunnel_zone_rule_t;
+
+
+struct ngx_tunnel_zone_s {
+    ngx_shm_zone_t               *shm_zone;
+    ngx_tunnel_zone_shared_t     *sh;
+    ngx_slab_pool_t              *shpool;
+    ngx_uint_t                    generation;
+
+    ngx_array_t                   series;        /* ngx_tunnel_series_t * */
+    ngx_array_t                   workers;       /* ngx_tunnel_worker_t * */
+    ngx_array_t                   rules;         /* ngx_tunnel_zone_rule_t */
+
+    /* of this process */
+
+    ngx_tunnel_slot_t            *slot;
+    ngx_uint_t                    looked;
+    ngx_event_t                   timer;
+    ngx_event_t                   recheck;
+    ngx_uint_t                    started;
+    time_t                        swept;
+    time_t                        full;          /* when that was logged */
+    ngx_tunnel_live_t             untracked;     /* of tunnels that are not in
+                                                    the table */
+};
+
+
+/* a node's name */
+
+#define ngx_tunnel_node_name(node, name)                                      \
+    (name)->len = (node)->len;                                                \
+    (name)->data = (node)->data
+
+/* the zone of shared memory that is configured */
+
+ngx_tunnel_zone_t *ngx_tunnel_zone_of(ngx_conf_t *cf,
+    ngx_shm_zone_t *shm_zone);
+
+/* both with the mutex held */
+
+void ngx_tunnel_zone_sweep(ngx_tunnel_zone_t *zone);
+void ngx_tunnel_zone_end_soon(ngx_tunnel_slot_t *slot,
+    ngx_tunnel_live_t *live, ngx_tunnel_reason_e reason);
+
+/* for the timer of a worker that has a configuration newer than others' */
+
+void ngx_tunnel_zone_recheck(ngx_event_t *ev);
+
+
+#pragma GCC visibility pop
+
+
+#endif /* _NGX_TUNNEL_SHARED_H_INCLUDED_ */

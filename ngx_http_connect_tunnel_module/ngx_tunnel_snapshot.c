@@ -1,0 +1,584 @@
+
+/*
+ * Zone: what others read of it, and tunnels that are to end.
+ */
+
+
+#include "ngx_tunnel_shared.h"
+
+
+/* tunnels whose rules are asked again at once, and how often that is, msec */
+
+#define NGX_TUNNEL_RECHECK_TUNNELS  500
+#define NGX_TUNNEL_RECHECK_TICK     100
+#define NGX_TUNNEL_RECHECK_IDLE     1000
+
+
+static ngx_int_t ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap,
+    ngx_tunnel_slot_t *slot);
+static void ngx_tunnel_snapshot_sum(ngx_tunnel_counters_t *sum,
+    ngx_tunnel_counters_t *counters);
+static ngx_int_t ngx_tunnel_snapshot_series(ngx_tunnel_snapshot_t *snap,
+    ngx_tunnel_zone_shared_t *sh);
+static ngx_int_t ngx_tunnel_snapshot_nodes(ngx_tunnel_snapshot_t *snap,
+    ngx_tunnel_zone_shared_t *sh);
+static ngx_int_t ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
+    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, uint64_t id,
+    ngx_uint_t tunnels);
+static void ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh);
+static ngx_int_t ngx_tunnel_snapshot_copy(ngx_pool_t *pool,
+    ngx_tunnel_node_t *node, ngx_str_t *name);
+static int ngx_libc_cdecl ngx_tunnel_snapshot_bytes(const void *one,
+    const void *two);
+static int ngx_libc_cdecl ngx_tunnel_snapshot_age(const void *one,
+    const void *two);
+static ngx_uint_t ngx_tunnel_zone_matches(ngx_tunnel_match_t *match,
+    ngx_tunnel_live_t *live);
+static ngx_uint_t ngx_tunnel_zone_refused(ngx_tunnel_zone_t *zone,
+    ngx_tunnel_live_t *live, ngx_log_t *log);
+
+
+ngx_int_t
+ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
+    uint64_t id, ngx_uint_t tunnels, ngx_tunnel_snapshot_t *snap)
+{
+    ngx_int_t                  rc;
+    ngx_uint_t                 i;
+    ngx_tunnel_zone_t         *zone;
+    ngx_tunnel_zone_shared_t  *sh;
+
+    zone = shm_zone->data;
+    sh = zone->sh;
+
+    ngx_memzero(snap, sizeof(ngx_tunnel_snapshot_t));
+
+    snap->name = shm_zone->shm.name;
+    snap->size = shm_zone->shm.size;
+
+    if (ngx_array_init(&snap->workers, pool, 8,
+                       sizeof(ngx_tunnel_snapshot_worker_t))
+        != NGX_OK
+        || ngx_array_init(&snap->series, pool, 8,
+                          sizeof(ngx_tunnel_snapshot_series_t))
+           != NGX_OK
+        || ngx_array_init(&snap->keys, pool, 8,
+                          sizeof(ngx_tunnel_snapshot_node_t))
+           != NGX_OK
+        || ngx_array_init(&snap->targets, pool, 64,
+                          sizeof(ngx_tunnel_snapshot_node_t))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_shmtx_lock(&zone->shpool->mutex);
+
+    ngx_tunnel_zone_sweep(zone);
+
+    snap->free = zone->shpool->pfree * ngx_pagesize;
+    snap->untracked = sh->untracked;
+    snap->start = sh->start;
+
+    rc = ngx_tunnel_snapshot_series(snap, sh);
+
+    for (i = 0; i < NGX_MAX_PROCESSES && rc == NGX_OK; i++) {
+
+        if (sh->slots[i]) {
+            rc = ngx_tunnel_snapshot_slot(snap, sh->slots[i]);
+        }
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_tunnel_snapshot_nodes(snap, sh);
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_tunnel_snapshot_tunnels(snap, sh, pool, id, tunnels);
+    }
+
+    ngx_shmtx_unlock(&zone->shpool->mutex);
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_qsort(snap->keys.elts, snap->keys.nelts,
+              sizeof(ngx_tunnel_snapshot_node_t), ngx_tunnel_snapshot_bytes);
+    ngx_qsort(snap->targets.elts, snap->targets.nelts,
+              sizeof(ngx_tunnel_snapshot_node_t), ngx_tunnel_snapshot_bytes);
+    ngx_qsort(snap->tunnels.elts, snap->tunnels.nelts,
+              sizeof(ngx_tunnel_snapshot_live_t), ngx_tunnel_snapshot_age);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_tunnel_snapshot_series(ngx_tunnel_snapshot_t *snap,
+    ngx_tunnel_zone_shared_t *sh)
+{
+    ngx_queue_t                   *q;
+    ngx_tunnel_shared_series_t    *s;
+    ngx_tunnel_snapshot_series_t  *series;
+
+    for (q = ngx_queue_head(&sh->series);
+         q != ngx_queue_sentinel(&sh->series);
+         q = ngx_queue_next(q))
+    {
+        s = ngx_queue_data(q, ngx_tunnel_shared_series_t, queue);
+
+        series = ngx_array_push(&snap->series);
+        if (series == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memzero(series, sizeof(ngx_tunnel_snapshot_series_t));
+
+        series->front = s->front;
+
+        /* it stays where it is */
+
+        series->label.len = s->len;
+        series->label.data = s->data;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap, ngx_tunnel_slot_t *slot)
+{
+    ngx_uint_t                     i;
+    ngx_tunnel_counters_t         *counters;
+    ngx_tunnel_snapshot_series_t  *series;
+    ngx_tunnel_snapshot_worker_t  *worker, none;
+
+    worker = &none;
+
+    if (slot->pid) {
+        worker = ngx_array_push(&snap->workers);
+        if (worker == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memzero(worker, sizeof(ngx_tunnel_snapshot_worker_t));
+
+        worker->pid = slot->pid;
+        worker->buffers = slot->buffers;
+        worker->pipes = slot->pipes;
+    }
+
+    series = snap->series.elts;
+
+    for (i = 0; i < slot->ncounters; i++) {
+        counters = slot->counters[i];
+
+        if (counters == NULL) {
+            continue;
+        }
+
+        ngx_tunnel_snapshot_sum(&series[i].counters, counters);
+        ngx_tunnel_snapshot_sum(&snap->total, counters);
+
+        worker->connecting += counters->connecting;
+        worker->active += counters->active;
+        worker->memory += counters->memory;
+    }
+
+    return NGX_OK;
+}
+
+
+/* counters are nothing but numbers of one type */
+
+static void
+ngx_tunnel_snapshot_sum(ngx_tunnel_counters_t *sum,
+    ngx_tunnel_counters_t *counters)
+{
+    uint64_t    *to, *from;
+    ngx_uint_t   i;
+
+    to = (uint64_t *) sum;
+    from = (uint64_t *) counters;
+
+    for (i = 0; i < sizeof(ngx_tunnel_counters_t) / sizeof(uint64_t); i++) {
+        to[i] += from[i];
+    }
+}
+
+
+static ngx_int_t
+ngx_tunnel_snapshot_nodes(ngx_tunnel_snapshot_t *snap,
+    ngx_tunnel_zone_shared_t *sh)
+{
+    ngx_array_t                 *nodes;
+    ngx_rbtree_node_t           *rn;
+    ngx_tunnel_node_t           *node;
+    ngx_tunnel_snapshot_node_t  *n;
+
+    if (sh->rbtree.root == sh->rbtree.sentinel) {
+        return NGX_OK;
+    }
+
+    ngx_tunnel_snapshot_moving(sh);
+
+    for (rn = ngx_rbtree_min(sh->rbtree.root, sh->rbtree.sentinel);
+         rn;
+         rn = ngx_rbtree_next(&sh->rbtree, rn))
+    {
+        node = (ngx_tunnel_node_t *) &rn->color;
+        nodes = (node->kind == NGX_TUNNEL_NODE_KEY) ? &snap->keys
+                                                    : &snap->targets;
+
+        n = ngx_array_push(nodes);
+        if (n == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (ngx_tunnel_snapshot_copy(snap->keys.pool, node, &n->name)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        n->active = node->active;
+        n->opened = node->opened;
+        n->received = node->received + node->moving_received;
+        n->sent = node->sent + node->moving_sent;
+    }
+
+    return NGX_OK;
+}
+
+
+/* what open tunnels have moved is with their targets and keys at the end */
+
+static void
+ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh)
+{
+    ngx_uint_t           i, n;
+    ngx_rbtree_node_t   *rn;
+    ngx_tunnel_node_t   *node;
+    ngx_tunnel_live_t   *live;
+    ngx_tunnel_chunk_t  *chunk;
+
+    for (rn = ngx_rbtree_min(sh->rbtree.root, sh->rbtree.sentinel);
+         rn;
+         rn = ngx_rbtree_next(&sh->rbtree, rn))
+    {
+        node = (ngx_tunnel_node_t *) &rn->color;
+
+        node->moving_received = 0;
+        node->moving_sent = 0;
+    }
+
+    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
+
+        for (chunk = sh->slots[i] ? sh->slots[i]->chunks : NULL;
+             chunk;
+             chunk = chunk->next)
+        {
+            for (n = 0; n < chunk->n; n++) {
+                live = &chunk->live[n];
+
+                if (live->id == 0) {
+                    continue;
+                }
+
+                live->target->moving_received += live->received;
+                live->target->moving_sent += live->sent;
+
+                if (live->key) {
+                    live->key->moving_received += live->received;
+                    live->key->moving_sent += live->sent;
+                }
+            }
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
+    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, uint64_t id,
+    ngx_uint_t tunnels)
+{
+    ngx_uint_t                   i, n, total;
+    ngx_tunnel_live_t           *live;
+    ngx_tunnel_slot_t           *slot;
+    ngx_tunnel_chunk_t          *chunk;
+    ngx_tunnel_snapshot_live_t  *t;
+
+    total = 1;
+
+    for (i = 0; i < NGX_MAX_PROCESSES && tunnels && id == 0; i++) {
+        total += sh->slots[i] ? sh->slots[i]->nlive : 0;
+    }
+
+    if (ngx_array_init(&snap->tunnels, pool, total,
+                       sizeof(ngx_tunnel_snapshot_live_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < NGX_MAX_PROCESSES && (tunnels || id); i++) {
+
+        slot = sh->slots[i];
+
+        for (chunk = slot ? slot->chunks : NULL; chunk; chunk = chunk->next) {
+
+            for (n = 0; n < chunk->n; n++) {
+                live = &chunk->live[n];
+
+                if (live->id == 0 || (id && live->id != id)) {
+                    continue;
+                }
+
+                t = ngx_array_push(&snap->tunnels);
+                if (t == NULL) {
+                    return NGX_ERROR;
+                }
+
+                t->live = *live;
+                t->pid = slot->pid;
+
+                if (ngx_tunnel_snapshot_copy(pool, live->target, &t->target)
+                    != NGX_OK
+                    || ngx_tunnel_snapshot_copy(pool, live->key, &t->key)
+                       != NGX_OK)
+                {
+                    return NGX_ERROR;
+                }
+            }
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_tunnel_snapshot_copy(ngx_pool_t *pool, ngx_tunnel_node_t *node,
+    ngx_str_t *name)
+{
+    ngx_str_t  src;
+
+    ngx_str_null(name);
+
+    if (node == NULL) {
+        return NGX_OK;
+    }
+
+    ngx_tunnel_node_name(node, &src);
+
+    name->len = src.len;
+    name->data = ngx_pstrdup(pool, &src);
+
+    return name->data ? NGX_OK : NGX_ERROR;
+}
+
+
+static int ngx_libc_cdecl
+ngx_tunnel_snapshot_bytes(const void *one, const void *two)
+{
+    uint64_t                     a, b;
+    ngx_tunnel_snapshot_node_t  *first, *second;
+
+    first = (ngx_tunnel_snapshot_node_t *) one;
+    second = (ngx_tunnel_snapshot_node_t *) two;
+
+    a = first->received + first->sent;
+    b = second->received + second->sent;
+
+    if (a == b) {
+        a = first->opened;
+        b = second->opened;
+    }
+
+    return (a > b) ? -1 : (a < b);
+}
+
+
+static int ngx_libc_cdecl
+ngx_tunnel_snapshot_age(const void *one, const void *two)
+{
+    ngx_tunnel_snapshot_live_t  *first, *second;
+
+    first = (ngx_tunnel_snapshot_live_t *) one;
+    second = (ngx_tunnel_snapshot_live_t *) two;
+
+    if (first->live.start == second->live.start) {
+        return (first->live.id < second->live.id)
+               ? -1 : (first->live.id > second->live.id);
+    }
+
+    return (first->live.start < second->live.start) ? -1 : 1;
+}
+
+
+ngx_uint_t
+ngx_tunnel_zone_kill(ngx_shm_zone_t *shm_zone, ngx_tunnel_match_t *match)
+{
+    ngx_uint_t           i, n, killed;
+    ngx_tunnel_live_t   *live;
+    ngx_tunnel_slot_t   *slot;
+    ngx_tunnel_zone_t   *zone;
+    ngx_tunnel_chunk_t  *chunk;
+
+    zone = shm_zone->data;
+    killed = 0;
+
+    ngx_shmtx_lock(&zone->shpool->mutex);
+
+    ngx_tunnel_zone_sweep(zone);
+
+    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
+
+        slot = zone->sh->slots[i];
+
+        for (chunk = slot ? slot->chunks : NULL; chunk; chunk = chunk->next) {
+
+            for (n = 0; n < chunk->n; n++) {
+                live = &chunk->live[n];
+
+                if (live->id && ngx_tunnel_zone_matches(match, live)) {
+                    ngx_tunnel_zone_end_soon(slot, live, NGX_TUNNEL_KILLED);
+                    killed++;
+                }
+            }
+        }
+    }
+
+    ngx_shmtx_unlock(&zone->shpool->mutex);
+
+    return killed;
+}
+
+
+static ngx_uint_t
+ngx_tunnel_zone_matches(ngx_tunnel_match_t *match, ngx_tunnel_live_t *live)
+{
+    ngx_str_t           *value;
+    ngx_tunnel_node_t   *node;
+
+    if (match->id) {
+        return live->id == match->id;
+    }
+
+    if (match->client.len) {
+        return live->client_len == match->client.len
+               && ngx_strncasecmp(live->client, match->client.data,
+                                  live->client_len)
+                  == 0;
+    }
+
+    value = match->target.len ? &match->target : &match->key;
+    node = match->target.len ? live->target : live->key;
+
+    return node && value->len && node->len == value->len
+           && ngx_memcmp(node->data, value->data, value->len) == 0;
+}
+
+
+/*
+ * Tunnels of workers that are on their way out are asked for as long as there
+ * are such workers, each tunnel once.
+ */
+
+void
+ngx_tunnel_zone_recheck(ngx_event_t *ev)
+{
+    ngx_msec_t           tick;
+    ngx_uint_t           i, n, left, others;
+    ngx_tunnel_live_t   *live;
+    ngx_tunnel_slot_t   *slot;
+    ngx_tunnel_zone_t   *zone;
+    ngx_tunnel_chunk_t  *chunk;
+
+    zone = ev->data;
+
+    left = NGX_TUNNEL_RECHECK_TUNNELS;
+    others = 0;
+
+    ngx_shmtx_lock(&zone->shpool->mutex);
+
+    ngx_tunnel_zone_sweep(zone);
+
+    for (i = 0; i < NGX_MAX_PROCESSES && left; i++) {
+
+        slot = zone->sh->slots[i];
+
+        if (slot == NULL || slot->pid == 0
+            || slot->generation >= zone->generation)
+        {
+            continue;
+        }
+
+        others = 1;
+
+        for (chunk = slot->chunks; chunk && left; chunk = chunk->next) {
+
+            for (n = 0; n < chunk->n && left; n++) {
+                live = &chunk->live[n];
+
+                if (live->id == 0 || live->checked >= zone->generation) {
+                    continue;
+                }
+
+                live->checked = zone->generation;
+                left--;
+
+                if (ngx_tunnel_zone_refused(zone, live, ev->log)) {
+                    ngx_tunnel_zone_end_soon(slot, live, NGX_TUNNEL_DENIED);
+                }
+            }
+        }
+    }
+
+    ngx_shmtx_unlock(&zone->shpool->mutex);
+
+    if (others) {
+        tick = left ? NGX_TUNNEL_RECHECK_IDLE : NGX_TUNNEL_RECHECK_TICK;
+        ngx_add_timer(ev, tick);
+    }
+}
+
+
+/* whether no level that could have let it through lets it through now */
+
+static ngx_uint_t
+ngx_tunnel_zone_refused(ngx_tunnel_zone_t *zone, ngx_tunnel_live_t *live,
+    ngx_log_t *log)
+{
+    ngx_str_t                target, address;
+    ngx_uint_t               i, recheck;
+    ngx_tunnel_zone_rule_t  *rules;
+
+    rules = zone->rules.elts;
+
+    ngx_tunnel_node_name(live->target, &target);
+
+    address.len = live->address_len;
+    address.data = live->address;
+
+    recheck = 0;
+
+    for (i = 0; i < zone->rules.nelts; i++) {
+
+        if (rules[i].conf->series->index != live->series) {
+            continue;
+        }
+
+        recheck |= rules[i].conf->recheck;
+
+        if (!rules[i].check(rules[i].data, &target, &address, live->named,
+                            live->trusted, log))
+        {
+            return 0;
+        }
+    }
+
+    return recheck;
+}
