@@ -12,6 +12,10 @@
 
 #define NGX_HTTP_TUNNEL_STATUS_ROWS  1000
 
+/* digits of an id */
+
+#define NGX_HTTP_TUNNEL_STATUS_ID    16
+
 
 typedef enum {
     ngx_http_tunnel_status_by_accept = 0,
@@ -25,6 +29,8 @@ typedef struct {
     ngx_flag_t                    enable;
     ngx_uint_t                    format;
     ngx_flag_t                    control;
+    ngx_str_t                     base;          /* of the URIs of a prefix */
+    ngx_uint_t                    any;           /* the location is none */
 } ngx_http_tunnel_status_conf_t;
 
 
@@ -44,7 +50,10 @@ typedef struct {
 static ngx_int_t ngx_http_tunnel_status_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_tunnel_status_parse(ngx_http_request_t *r,
     ngx_http_tunnel_status_request_t *sr);
-static ngx_uint_t ngx_http_tunnel_status_ends(ngx_str_t *s, const char *end);
+static ngx_int_t ngx_http_tunnel_status_uri(ngx_http_request_t *r,
+    ngx_http_tunnel_status_request_t *sr);
+static ngx_uint_t ngx_http_tunnel_status_begins(ngx_str_t *s,
+    ngx_str_t *prefix);
 static ngx_int_t ngx_http_tunnel_status_accept(ngx_http_request_t *r);
 static ngx_str_t *ngx_http_tunnel_status_header(ngx_http_request_t *r,
     const char *name);
@@ -172,14 +181,11 @@ static ngx_int_t
 ngx_http_tunnel_status_parse(ngx_http_request_t *r,
     ngx_http_tunnel_status_request_t *sr)
 {
-    u_char                         *p, *last;
     ngx_int_t                       n;
-    ngx_str_t                       uri, name, value;
+    ngx_str_t                       value;
     ngx_conf_enum_t                *e;
-    ngx_http_core_loc_conf_t       *clcf;
     ngx_http_tunnel_status_conf_t  *scf;
 
-    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
     scf = ngx_http_get_module_loc_conf(r, ngx_http_tunnel_status_module);
 
     ngx_memzero(sr, sizeof(ngx_http_tunnel_status_request_t));
@@ -187,63 +193,7 @@ ngx_http_tunnel_status_parse(ngx_http_request_t *r,
     sr->format = scf->format;
     sr->limit = NGX_MAX_INT32_VALUE;
 
-    uri = r->uri;
-
-    /* "/tunnels/" and an id */
-
-    last = uri.data + uri.len;
-
-    for (p = last; p > uri.data && p[-1] != '/'; p--) { /* void */ }
-
-    value.len = p - uri.data;
-    value.data = uri.data;
-
-    if (ngx_http_tunnel_status_ends(&value, "/tunnels/")) {
-        sr->named = 1;
-        sr->id = ngx_http_tunnel_status_id(p, last - p);
-
-        uri.len = value.len - (sizeof("/tunnels/") - 1);
-
-    } else if (ngx_http_tunnel_status_ends(&uri, ".json")) {
-        sr->format = ngx_http_tunnel_status_is_json;
-        uri.len -= sizeof(".json") - 1;
-
-    } else if (ngx_http_tunnel_status_ends(&uri, ".html")) {
-        sr->format = ngx_http_tunnel_status_is_html;
-        uri.len -= sizeof(".html") - 1;
-
-    } else if (ngx_http_tunnel_status_ends(&uri, ".prometheus")) {
-        sr->format = ngx_http_tunnel_status_is_prometheus;
-        uri.len -= sizeof(".prometheus") - 1;
-
-    } else if (ngx_http_tunnel_status_ends(&uri, "/metrics")
-               && (clcf->name.len != uri.len || !clcf->exact_match))
-    {
-        sr->format = ngx_http_tunnel_status_is_prometheus;
-
-        if (clcf->name.len != uri.len) {
-            uri.len -= sizeof("/metrics") - 1;
-        }
-    }
-
-    /* there is nothing else below the location */
-
-    name = clcf->name;
-
-    if (name.len && name.data[name.len - 1] == '/') {
-        name.len--;
-    }
-
-    if (uri.len && uri.data[uri.len - 1] == '/') {
-        uri.len--;
-    }
-
-    if (
-#if (NGX_PCRE)
-        clcf->regex == NULL &&
-#endif
-        !clcf->exact_match && !clcf->named && uri.len != name.len)
-    {
+    if (ngx_http_tunnel_status_uri(r, sr) != NGX_OK) {
         return ngx_http_tunnel_status_error(sr, NGX_HTTP_NOT_FOUND,
                                             "there is nothing here");
     }
@@ -284,15 +234,85 @@ ngx_http_tunnel_status_parse(ngx_http_request_t *r,
 }
 
 
-static ngx_uint_t
-ngx_http_tunnel_status_ends(ngx_str_t *s, const char *end)
+/*
+ * What follows the name of a prefix location, all of it; elsewhere the end of
+ * the URI says what is wanted, if it does
+ */
+
+static ngx_int_t
+ngx_http_tunnel_status_uri(ngx_http_request_t *r,
+    ngx_http_tunnel_status_request_t *sr)
 {
-    size_t  len;
+    ngx_str_t                       rest, id;
+    ngx_uint_t                      i, whole;
+    ngx_http_tunnel_status_conf_t  *scf;
 
-    len = ngx_strlen(end);
+    static const struct {
+        ngx_str_t   name;
+        ngx_uint_t  format;
+    } ends[] = {
+        { ngx_string(".json"), ngx_http_tunnel_status_is_json },
+        { ngx_string(".html"), ngx_http_tunnel_status_is_html },
+        { ngx_string(".prometheus"), ngx_http_tunnel_status_is_prometheus },
+        { ngx_string("/metrics"), ngx_http_tunnel_status_is_prometheus }
+    };
 
-    return s->len >= len
-           && ngx_memcmp(s->data + s->len - len, end, len) == 0;
+    static ngx_str_t  tunnels = ngx_string("/tunnels/");
+
+    scf = ngx_http_get_module_loc_conf(r, ngx_http_tunnel_status_module);
+
+    rest = r->uri;
+
+    whole = !scf->any && ngx_http_tunnel_status_begins(&rest, &scf->base);
+
+    if (whole) {
+        rest.data += scf->base.len;
+        rest.len -= scf->base.len;
+    }
+
+    id = rest;
+
+    if (!whole && id.len > tunnels.len + NGX_HTTP_TUNNEL_STATUS_ID) {
+        id.len = tunnels.len + NGX_HTTP_TUNNEL_STATUS_ID;
+        id.data = rest.data + rest.len - id.len;
+    }
+
+    if (id.len > tunnels.len && ngx_http_tunnel_status_begins(&id, &tunnels)) {
+        sr->named = 1;
+        sr->id = ngx_http_tunnel_status_id(id.data + tunnels.len,
+                                           id.len - tunnels.len);
+        return NGX_OK;
+    }
+
+    for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+
+        if (rest.len < ends[i].name.len
+            || (whole && rest.len != ends[i].name.len)
+            || ngx_memcmp(rest.data + rest.len - ends[i].name.len,
+                          ends[i].name.data, ends[i].name.len)
+               != 0)
+        {
+            continue;
+        }
+
+        sr->format = ends[i].format;
+
+        return NGX_OK;
+    }
+
+    if (whole && !(rest.len == 0 || (rest.len == 1 && rest.data[0] == '/'))) {
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_tunnel_status_begins(ngx_str_t *s, ngx_str_t *prefix)
+{
+    return s->len >= prefix->len
+           && ngx_memcmp(s->data, prefix->data, prefix->len) == 0;
 }
 
 
@@ -636,13 +656,13 @@ ngx_http_tunnel_status_id(u_char *p, size_t len)
     uint64_t    id;
     ngx_uint_t  i;
 
-    if (len != 16) {
+    if (len != NGX_HTTP_TUNNEL_STATUS_ID) {
         return 0;
     }
 
     id = 0;
 
-    for (i = 0; i < 16; i++) {
+    for (i = 0; i < len; i++) {
         c = (u_char) (p[i] | 0x20);
 
         if (p[i] >= '0' && p[i] <= '9') {
@@ -800,18 +820,44 @@ ngx_http_tunnel_status_merge_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_tunnel_status_conf_t *prev = parent;
     ngx_http_tunnel_status_conf_t *conf = child;
 
+    ngx_http_core_loc_conf_t            *clcf;
     ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
     ngx_conf_merge_value(conf->control, prev->control, 0);
 
-    if (!conf->enable) {
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-        /* the handler of a location is that of an "if" in it, too */
+    if (!conf->enable && clcf->noname) {
 
+        /* an "if" or "limit_except" is of the location around it */
+
+        conf->enable = prev->enable;
         conf->format = prev->format;
+        conf->base = prev->base;
+        conf->any = prev->any;
+
+        if (conf->enable && clcf->lmt_excpt && clcf->handler == NULL) {
+            clcf->handler = ngx_http_tunnel_status_handler;
+        }
 
         return NGX_CONF_OK;
     }
+
+    if (!conf->enable) {
+        return NGX_CONF_OK;
+    }
+
+    conf->base = clcf->name;
+
+    if (conf->base.len && conf->base.data[conf->base.len - 1] == '/') {
+        conf->base.len--;
+    }
+
+    conf->any = clcf->exact_match || clcf->named;
+
+#if (NGX_PCRE)
+    conf->any |= (clcf->regex != NULL);
+#endif
 
     ctlcf = ngx_http_conf_get_module_loc_conf(cf,
                                               ngx_http_connect_tunnel_module);

@@ -33,7 +33,7 @@ typedef struct {
 } ngx_http_tunnel_text_t;
 
 
-/* how a string is made part of a text; what is no UTF-8 is replaced */
+/* how a string is made part of a text; of what is no UTF-8, "\xff" is made */
 
 typedef enum {
     NGX_HTTP_TUNNEL_JSON = 0,

@@ -118,6 +118,7 @@ static void ngx_http_tunnel_json_histogram(ngx_http_tunnel_text_t *text,
 static void ngx_http_tunnel_json_nodes(ngx_http_tunnel_text_t *text,
     const char *name, const char *key, ngx_array_t *nodes, ngx_uint_t max);
 static const ngx_str_t *ngx_http_tunnel_result_name(ngx_uint_t i);
+static ngx_msec_t ngx_http_tunnel_since(ngx_msec_t time);
 
 static void ngx_http_tunnel_metric(ngx_http_tunnel_text_t *text,
     const char *name, const char *type, const char *help);
@@ -250,7 +251,8 @@ ngx_http_tunnel_text_escape(ngx_http_tunnel_text_t *text, u_char *p,
         n = ngx_http_tunnel_text_char(p, len);
 
         if (n == 0) {
-            d = ngx_cpymem(d, "\xef\xbf\xbd", 3);
+            d = ngx_sprintf(d, (escape == NGX_HTTP_TUNNEL_HTML)
+                               ? "\\x%02xd" : "\\\\x%02xd", (int) ch);
             n = 1;
 
         } else if (n > 1) {
@@ -596,8 +598,8 @@ ngx_http_tunnel_status_tunnel(ngx_http_tunnel_text_t *text,
     series = st->snap.series.elts;
     series += live->series;
 
-    age = ngx_max((ngx_msec_int_t) (ngx_current_msec - live->begin), 0);
-    idle = ngx_max((ngx_msec_int_t) (ngx_current_msec - live->active), 0);
+    age = ngx_http_tunnel_since(live->begin);
+    idle = ngx_http_tunnel_since(live->active);
 
     ngx_http_tunnel_text(text, "{\"id\":\"%016xL\",\"front_end\":\"%V\",",
                          live->id, &ngx_tunnel_fronts[series->front]);
@@ -655,6 +657,15 @@ ngx_http_tunnel_status_tunnel(ngx_http_tunnel_text_t *text,
     }
 
     ngx_http_tunnel_text(text, "}}");
+}
+
+
+/* msec; another worker's clock may be ahead of ours */
+
+static ngx_msec_t
+ngx_http_tunnel_since(ngx_msec_t time)
+{
+    return ngx_max((ngx_msec_int_t) (ngx_current_msec - time), 0);
 }
 
 
@@ -1072,8 +1083,8 @@ ngx_http_tunnel_html_tunnels(ngx_http_tunnel_text_t *text,
         ngx_http_tunnel_text_escape(text, live->address, live->address_len,
                                     NGX_HTTP_TUNNEL_HTML);
         ngx_http_tunnel_text(text, "</td><td>%M</td><td>%M</td><td>",
-                             (ngx_current_msec - live->begin) / 1000,
-                             (ngx_current_msec - live->active) / 1000);
+                             ngx_http_tunnel_since(live->begin) / 1000,
+                             ngx_http_tunnel_since(live->active) / 1000);
         ngx_http_tunnel_html_size(text, live->received);
         ngx_http_tunnel_text(text, "</td><td>");
         ngx_http_tunnel_html_size(text, live->sent);

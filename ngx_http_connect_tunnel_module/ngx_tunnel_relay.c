@@ -1034,10 +1034,6 @@ ngx_tunnel_relay_splice(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
         from->piped = n;
         from->run += n;
 
-        if (relay->stat) {
-            ngx_tunnel_stat_spliced(relay->stat, n);
-        }
-
         return n;
     }
 
@@ -1128,6 +1124,10 @@ ngx_tunnel_relay_send(ngx_tunnel_relay_t *relay, ngx_tunnel_end_t *from,
 
         if (from->piped) {
             from->piped -= n;
+
+            if (relay->stat) {
+                ngx_tunnel_stat_spliced(relay->stat, n);
+            }
 
         } else {
             from->pos += n;

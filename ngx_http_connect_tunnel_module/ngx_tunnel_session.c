@@ -369,7 +369,7 @@ ngx_tunnel_session_admit(ngx_tunnel_session_t *s)
         return result;
     }
 
-    if (ngx_tunnel_stat_enter(&s->stat, &s->conf->stat, s->log) != NGX_OK) {
+    if (ngx_tunnel_stat_enter(&s->stat, &s->conf->stat) != NGX_OK) {
         ngx_str_set(&s->what, "\"tunnel_max_connections\" are open");
         return NGX_TUNNEL_LIMIT;
     }

@@ -116,6 +116,8 @@ struct ngx_tunnel_zone_s {
     ngx_tunnel_zone_shared_t     *sh;
     ngx_slab_pool_t              *shpool;
     ngx_uint_t                    generation;
+    ngx_cycle_t                  *cycle;
+    ngx_uint_t                    reserve;       /* pages */
 
     ngx_array_t                   series;        /* ngx_tunnel_series_t * */
     ngx_array_t                   workers;       /* ngx_tunnel_worker_t * */

@@ -18,6 +18,7 @@ static ngx_int_t ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_slot_t *slot);
 static void ngx_tunnel_snapshot_sum(ngx_tunnel_counters_t *sum,
     ngx_tunnel_counters_t *counters);
+static void ngx_tunnel_snapshot_count(ngx_tunnel_counters_t *counters);
 static ngx_int_t ngx_tunnel_snapshot_series(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh);
 static ngx_int_t ngx_tunnel_snapshot_nodes(ngx_tunnel_snapshot_t *snap,
@@ -42,10 +43,11 @@ ngx_int_t
 ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
     uint64_t id, ngx_uint_t tunnels, ngx_tunnel_snapshot_t *snap)
 {
-    ngx_int_t                  rc;
-    ngx_uint_t                 i;
-    ngx_tunnel_zone_t         *zone;
-    ngx_tunnel_zone_shared_t  *sh;
+    ngx_int_t                      rc;
+    ngx_uint_t                     i;
+    ngx_tunnel_zone_t             *zone;
+    ngx_tunnel_zone_shared_t      *sh;
+    ngx_tunnel_snapshot_series_t  *series;
 
     zone = shm_zone->data;
     sh = zone->sh;
@@ -100,6 +102,14 @@ ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
 
     if (rc != NGX_OK) {
         return NGX_ERROR;
+    }
+
+    ngx_tunnel_snapshot_count(&snap->total);
+
+    series = snap->series.elts;
+
+    for (i = 0; i < snap->series.nelts; i++) {
+        ngx_tunnel_snapshot_count(&series[i].counters);
     }
 
     ngx_qsort(snap->keys.elts, snap->keys.nelts,
@@ -204,6 +214,25 @@ ngx_tunnel_snapshot_sum(ngx_tunnel_counters_t *sum,
 
     for (i = 0; i < sizeof(ngx_tunnel_counters_t) / sizeof(uint64_t); i++) {
         to[i] += from[i];
+    }
+}
+
+
+/* values may have come while they were added up */
+
+static void
+ngx_tunnel_snapshot_count(ngx_tunnel_counters_t *counters)
+{
+    ngx_uint_t               i, n;
+    ngx_tunnel_histogram_t  *h;
+
+    for (i = 0; i < NGX_TUNNEL_NO_HISTOGRAM; i++) {
+        h = &counters->histograms[i];
+        h->count = 0;
+
+        for (n = 0; n < NGX_TUNNEL_BUCKETS; n++) {
+            h->count += h->buckets[n];
+        }
     }
 }
 

@@ -18,6 +18,7 @@
 
 static void ngx_tunnel_zone_cleanup(void *data);
 static ngx_int_t ngx_tunnel_zone_init(ngx_shm_zone_t *shm_zone, void *data);
+static ngx_uint_t ngx_tunnel_zone_reserve(ngx_tunnel_zone_t *zone);
 static ngx_int_t ngx_tunnel_zone_create(ngx_tunnel_zone_t *zone);
 static ngx_int_t ngx_tunnel_zone_series(ngx_tunnel_zone_t *zone,
     ngx_tunnel_series_t *series);
@@ -25,10 +26,10 @@ static ngx_int_t ngx_tunnel_slot_claim(ngx_tunnel_zone_t *zone);
 static void ngx_tunnel_slot_reap(ngx_tunnel_zone_t *zone,
     ngx_tunnel_slot_t *slot);
 static void ngx_tunnel_zone_tick(ngx_event_t *ev);
-static ngx_tunnel_counters_t *ngx_tunnel_zone_counters(
-    ngx_tunnel_zone_t *zone, ngx_uint_t index, ngx_log_t *log);
+static ngx_int_t ngx_tunnel_slot_counters(ngx_tunnel_zone_t *zone,
+    ngx_tunnel_slot_t *slot);
 static ngx_int_t ngx_tunnel_stat_init(ngx_tunnel_stat_t *st,
-    ngx_tunnel_stat_conf_t *conf, ngx_log_t *log);
+    ngx_tunnel_stat_conf_t *conf);
 static ngx_tunnel_live_t *ngx_tunnel_live_get(ngx_tunnel_zone_t *zone);
 static void ngx_tunnel_live_put(ngx_tunnel_zone_t *zone,
     ngx_tunnel_live_t *live);
@@ -40,7 +41,8 @@ static ngx_tunnel_node_t *ngx_tunnel_node_lookup(ngx_tunnel_zone_t *zone,
     ngx_tunnel_node_e kind, ngx_str_t *name, uint32_t hash);
 static ngx_uint_t ngx_tunnel_node_expire(ngx_tunnel_zone_t *zone,
     ngx_tunnel_node_e kind, ngx_uint_t n);
-static void *ngx_tunnel_zone_alloc(ngx_tunnel_zone_t *zone, size_t size);
+static void *ngx_tunnel_zone_alloc(ngx_tunnel_zone_t *zone, size_t size,
+    ngx_uint_t reserve);
 static void ngx_tunnel_node_insert(ngx_rbtree_node_t *temp,
     ngx_rbtree_node_t *node, ngx_rbtree_node_t *sentinel);
 static ngx_int_t ngx_tunnel_node_compare(ngx_tunnel_node_e kind,
@@ -65,24 +67,21 @@ const ngx_str_t  ngx_tunnel_dns_outcomes[] = {
 const ngx_tunnel_bounds_t  ngx_tunnel_histograms[] = {
 
     { ngx_string("connect_time"),
-      { 1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000,
-        60000 } },
+      { 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000 } },
 
     { ngx_string("resolve_time"),
-      { 1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000,
-        60000 } },
+      { 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000 } },
 
     { ngx_string("first_byte_time"),
-      { 1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000,
-        60000 } },
+      { 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000 } },
 
     { ngx_string("lifetime"),
-      { 100, 500, 1000, 5000, 10000, 30000, 60000, 300000, 600000, 1800000,
+      { 100, 1000, 5000, 10000, 30000, 60000, 300000, 600000, 1800000,
         3600000, 21600000, 86400000 } },
 
     { ngx_string("size"),
       { 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216,
-        67108864, 268435456, 1073741824, 4294967296, 17179869184 } }
+        67108864, 268435456, 1073741824, 4294967296 } }
 };
 
 
@@ -123,6 +122,7 @@ ngx_tunnel_zone_of(ngx_conf_t *cf, ngx_shm_zone_t *shm_zone)
     cln->data = zone;
 
     zone->shm_zone = shm_zone;
+    zone->cycle = cf->cycle;
 
     shm_zone->init = ngx_tunnel_zone_init;
     shm_zone->data = zone;
@@ -184,7 +184,9 @@ ngx_tunnel_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 
     ngx_shmtx_unlock(&zone->shpool->mutex);
 
-    if (rc == NGX_OK) {
+    zone->reserve = ngx_tunnel_zone_reserve(zone);
+
+    if (rc == NGX_OK && (old || zone->shpool->pfree > zone->reserve)) {
         return NGX_OK;
     }
 
@@ -194,6 +196,25 @@ full:
                   "tunnel_zone \"%V\" is too small", &shm_zone->shm.name);
 
     return NGX_ERROR;
+}
+
+
+/* pages that the counters of as many workers take as are configured */
+
+static ngx_uint_t
+ngx_tunnel_zone_reserve(ngx_tunnel_zone_t *zone)
+{
+    size_t            size;
+    ngx_core_conf_t  *ccf;
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(zone->cycle->conf_ctx,
+                                           ngx_core_module);
+
+    size = sizeof(ngx_tunnel_slot_t)
+           + zone->sh->nseries * sizeof(ngx_tunnel_counters_t *)
+           + zone->series.nelts * 1024;
+
+    return ccf->worker_processes * size / ngx_pagesize + 2;
 }
 
 
@@ -365,16 +386,14 @@ ngx_tunnel_zone_exit(ngx_tunnel_zone_t *zone)
 static ngx_int_t
 ngx_tunnel_slot_claim(ngx_tunnel_zone_t *zone)
 {
-    ngx_uint_t                 n;
     ngx_tunnel_slot_t         *slot;
-    ngx_tunnel_counters_t    **counters;
     ngx_tunnel_zone_shared_t  *sh;
 
     sh = zone->sh;
     slot = sh->slots[ngx_process_slot];
 
     if (slot == NULL) {
-        slot = ngx_tunnel_zone_alloc(zone, sizeof(ngx_tunnel_slot_t));
+        slot = ngx_tunnel_zone_alloc(zone, sizeof(ngx_tunnel_slot_t), 0);
         if (slot == NULL) {
             return NGX_ERROR;
         }
@@ -387,16 +406,43 @@ ngx_tunnel_slot_claim(ngx_tunnel_zone_t *zone)
         ngx_tunnel_slot_reap(zone, slot);
     }
 
+    if (ngx_tunnel_slot_counters(zone, slot) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    slot->pid = ngx_pid;
+    slot->generation = zone->generation;
+
+    zone->slot = slot;
+    zone->looked = slot->look;
+
+    return NGX_OK;
+}
+
+
+/* there are counters for all that is configured, so all is counted */
+
+static ngx_int_t
+ngx_tunnel_slot_counters(ngx_tunnel_zone_t *zone, ngx_tunnel_slot_t *slot)
+{
+    size_t                     size;
+    ngx_uint_t                 i, n;
+    ngx_tunnel_series_t      **series;
+    ngx_tunnel_counters_t    **counters, *c;
+    ngx_tunnel_zone_shared_t  *sh;
+
+    sh = zone->sh;
+
     if (slot->ncounters < sh->nseries) {
 
-        n = sh->nseries * sizeof(ngx_tunnel_counters_t *);
+        size = sh->nseries * sizeof(ngx_tunnel_counters_t *);
 
-        counters = ngx_tunnel_zone_alloc(zone, n);
+        counters = ngx_tunnel_zone_alloc(zone, size, 0);
         if (counters == NULL) {
             return NGX_ERROR;
         }
 
-        ngx_memzero(counters, n);
+        ngx_memzero(counters, size);
 
         if (slot->counters) {
             ngx_memcpy(counters, slot->counters,
@@ -408,11 +454,23 @@ ngx_tunnel_slot_claim(ngx_tunnel_zone_t *zone)
         slot->ncounters = sh->nseries;
     }
 
-    slot->pid = ngx_pid;
-    slot->generation = zone->generation;
+    series = zone->series.elts;
 
-    zone->slot = slot;
-    zone->looked = slot->look;
+    for (i = 0; i < zone->series.nelts; i++) {
+        n = series[i]->index;
+
+        if (slot->counters[n]) {
+            continue;
+        }
+
+        c = ngx_tunnel_zone_alloc(zone, sizeof(ngx_tunnel_counters_t), 0);
+        if (c == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memzero(c, sizeof(ngx_tunnel_counters_t));
+        slot->counters[n] = c;
+    }
 
     return NGX_OK;
 }
@@ -551,8 +609,7 @@ ngx_tunnel_zone_end_soon(ngx_tunnel_slot_t *slot, ngx_tunnel_live_t *live,
 
 
 static ngx_int_t
-ngx_tunnel_stat_init(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf,
-    ngx_log_t *log)
+ngx_tunnel_stat_init(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf)
 {
     ngx_tunnel_zone_t  *zone;
 
@@ -574,44 +631,9 @@ ngx_tunnel_stat_init(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf,
     }
 
     st->zone = zone;
-    st->counters = ngx_tunnel_zone_counters(zone, conf->series->index, log);
+    st->counters = zone->slot->counters[conf->series->index];
 
-    return st->counters ? NGX_OK : NGX_DECLINED;
-}
-
-
-static ngx_tunnel_counters_t *
-ngx_tunnel_zone_counters(ngx_tunnel_zone_t *zone, ngx_uint_t index,
-    ngx_log_t *log)
-{
-    ngx_tunnel_counters_t  *counters;
-
-    counters = zone->slot->counters[index];
-
-    if (counters) {
-        return counters;
-    }
-
-    ngx_shmtx_lock(&zone->shpool->mutex);
-
-    counters = ngx_tunnel_zone_alloc(zone, sizeof(ngx_tunnel_counters_t));
-
-    if (counters) {
-        ngx_memzero(counters, sizeof(ngx_tunnel_counters_t));
-        zone->slot->counters[index] = counters;
-    }
-
-    ngx_shmtx_unlock(&zone->shpool->mutex);
-
-    if (counters == NULL && zone->full != ngx_time()) {
-        zone->full = ngx_time();
-
-        ngx_log_error(NGX_LOG_CRIT, log, 0,
-                      "tunnel_zone \"%V\" has no room for counters",
-                      &zone->shm_zone->shm.name);
-    }
-
-    return counters;
+    return NGX_OK;
 }
 
 
@@ -627,7 +649,7 @@ ngx_tunnel_stat_result(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf,
 
         st = &none;
 
-        if (ngx_tunnel_stat_init(st, conf, ngx_cycle->log) != NGX_OK) {
+        if (ngx_tunnel_stat_init(st, conf) != NGX_OK) {
             return;
         }
 
@@ -644,14 +666,13 @@ ngx_tunnel_stat_result(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf,
 
 
 ngx_int_t
-ngx_tunnel_stat_enter(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf,
-    ngx_log_t *log)
+ngx_tunnel_stat_enter(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf)
 {
     ngx_uint_t                 n;
     ngx_tunnel_zone_t         *zone;
     ngx_tunnel_zone_shared_t  *sh;
 
-    if (ngx_tunnel_stat_init(st, conf, log) != NGX_OK) {
+    if (ngx_tunnel_stat_init(st, conf) != NGX_OK) {
         return NGX_OK;
     }
 
@@ -888,7 +909,7 @@ ngx_tunnel_live_get(ngx_tunnel_zone_t *zone)
             zone->sh->chunks = chunk->next;
 
         } else {
-            chunk = ngx_tunnel_zone_alloc(zone, ngx_pagesize);
+            chunk = ngx_tunnel_zone_alloc(zone, ngx_pagesize, zone->reserve);
             if (chunk == NULL) {
                 return NULL;
             }
@@ -967,7 +988,7 @@ ngx_tunnel_node_get(ngx_tunnel_zone_t *zone, ngx_tunnel_node_e kind,
     len = offsetof(ngx_rbtree_node_t, color)
           + offsetof(ngx_tunnel_node_t, data) + name->len;
 
-    rn = ngx_tunnel_zone_alloc(zone, len);
+    rn = ngx_tunnel_zone_alloc(zone, len, zone->reserve);
     if (rn == NULL) {
         return NULL;
     }
@@ -1088,20 +1109,28 @@ ngx_tunnel_node_expire(ngx_tunnel_zone_t *zone, ngx_tunnel_node_e kind,
 }
 
 
-/* what is only for the top lists makes room */
+/*
+ * What is only for the top lists makes room; and the table leaves so many pages
+ * for the counters of workers to come.
+ */
 
 static void *
-ngx_tunnel_zone_alloc(ngx_tunnel_zone_t *zone, size_t size)
+ngx_tunnel_zone_alloc(ngx_tunnel_zone_t *zone, size_t size, ngx_uint_t reserve)
 {
     void  *p;
 
-    p = ngx_slab_alloc_locked(zone->shpool, size);
+    p = NULL;
+
+    if (zone->shpool->pfree > reserve) {
+        p = ngx_slab_alloc_locked(zone->shpool, size);
+    }
 
     if (p == NULL
         && (ngx_tunnel_node_expire(zone, NGX_TUNNEL_NODE_TARGET,
                                    NGX_TUNNEL_ZONE_EXPIRE)
             || ngx_tunnel_node_expire(zone, NGX_TUNNEL_NODE_KEY,
-                                      NGX_TUNNEL_ZONE_EXPIRE)))
+                                      NGX_TUNNEL_ZONE_EXPIRE))
+        && (zone->shpool->pfree > reserve || size < ngx_pagesize / 2))
     {
         p = ngx_slab_alloc_locked(zone->shpool, size);
     }

@@ -54,7 +54,7 @@ typedef enum {
 } ngx_tunnel_histogram_e;
 
 
-#define NGX_TUNNEL_BUCKETS    16
+#define NGX_TUNNEL_BUCKETS    13
 
 
 typedef struct {
@@ -72,7 +72,10 @@ typedef struct {
 } ngx_tunnel_bounds_t;
 
 
-/* of a front end and label; all but the first three only grow */
+/*
+ * Of a front end and label; all but the first three only grow.  The slab has
+ * 1024 bytes for it.
+ */
 
 typedef struct {
     uint64_t                      connecting;
@@ -246,7 +249,7 @@ void ngx_tunnel_stat_result(ngx_tunnel_stat_t *st,
  */
 
 ngx_int_t ngx_tunnel_stat_enter(ngx_tunnel_stat_t *st,
-    ngx_tunnel_stat_conf_t *conf, ngx_log_t *log);
+    ngx_tunnel_stat_conf_t *conf);
 void ngx_tunnel_stat_leave(ngx_tunnel_stat_t *st);
 
 /* one more value; msec or bytes */

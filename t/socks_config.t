@@ -731,21 +731,21 @@ stream {
         listen 127.0.0.1:8070;
         socks;
         relay_idle_timeout 2s;
-        socks_handshake_timeout 3s;
+        socks_handshake_timeout 7s;
     }
 
     server {
         listen 127.0.0.1:8071;
         socks;
         socks_auth basic realm hash;
-        socks_handshake_timeout 3s;
+        socks_handshake_timeout 7s;
     }
 
     server {
         listen 127.0.0.1:8072;
         socks;
         socks_auth_delay 2s;
-        socks_handshake_timeout 3s;
+        socks_handshake_timeout 7s;
     }
 }
 
