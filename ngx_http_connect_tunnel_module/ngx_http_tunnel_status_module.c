@@ -59,6 +59,9 @@ static ngx_str_t *ngx_http_tunnel_status_header(ngx_http_request_t *r,
     const char *name);
 static ngx_int_t ngx_http_tunnel_status_show(ngx_http_request_t *r,
     ngx_http_tunnel_status_request_t *sr);
+static ngx_int_t ngx_http_tunnel_status_text(ngx_http_request_t *r,
+    ngx_http_tunnel_status_request_t *sr, ngx_http_tunnel_status_t *st,
+    ngx_pool_t *pool, ngx_http_tunnel_text_t *text, const char **type);
 static ngx_int_t ngx_http_tunnel_status_delete(ngx_http_request_t *r,
     ngx_http_tunnel_status_request_t *sr);
 static ngx_uint_t ngx_http_tunnel_status_foreign(ngx_http_request_t *r);
@@ -82,6 +85,12 @@ static char *ngx_http_tunnel_status_merge_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static char *ngx_http_tunnel_status(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+
+
+static const char  ngx_http_tunnel_status_html_type[] =
+    "text/html; charset=utf-8";
+
+static const char  ngx_http_tunnel_status_json_type[] = "application/json";
 
 
 static ngx_conf_enum_t  ngx_http_tunnel_status_formats[] = {
@@ -387,23 +396,64 @@ ngx_http_tunnel_status_show(ngx_http_request_t *r,
     ngx_http_tunnel_status_request_t *sr)
 {
     const char                     *type;
-    ngx_uint_t                      tunnels;
-    ngx_time_t                     *tp;
+    ngx_int_t                       rc;
+    ngx_pool_t                     *pool;
     ngx_http_tunnel_text_t          text;
     ngx_http_tunnel_status_t        st;
     ngx_http_tunnel_status_conf_t  *scf;
 
     scf = ngx_http_get_module_loc_conf(r, ngx_http_tunnel_status_module);
 
-    if (sr->named && sr->id == 0) {
-        return ngx_http_tunnel_status_error(sr, NGX_HTTP_NOT_FOUND,
-                                            "there is no such tunnel");
+    st.limit = sr->limit;
+    st.control = scf->control;
+
+    /* a client that reads slowly holds the text alone */
+
+    pool = ngx_create_pool(NGX_DEFAULT_POOL_SIZE, r->connection->log);
+    if (pool == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    tunnels = (sr->limit && sr->format != ngx_http_tunnel_status_is_prometheus);
+    ngx_http_tunnel_text_init(&text, r->pool);
 
-    if (ngx_tunnel_zone_snapshot(ngx_http_tunnel_status_zone(r), r->pool,
-                                 sr->id, tunnels, &st.snap)
+    rc = ngx_http_tunnel_status_text(r, sr, &st, pool, &text, &type);
+
+    ngx_destroy_pool(pool);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (type == ngx_http_tunnel_status_html_type
+        && ngx_http_tunnel_status_add_header(r, "Content-Security-Policy",
+                            "default-src 'none'; style-src 'unsafe-inline'; "
+                            "script-src 'unsafe-inline'; connect-src 'self'; "
+                            "img-src data:; base-uri 'none'; "
+                            "form-action 'none'; frame-ancestors 'none'")
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_tunnel_status_send(r, NGX_HTTP_OK, type, &text);
+}
+
+
+/* NGX_OK, NGX_ABORT with what is wrong in sr, or a status */
+
+static ngx_int_t
+ngx_http_tunnel_status_text(ngx_http_request_t *r,
+    ngx_http_tunnel_status_request_t *sr, ngx_http_tunnel_status_t *st,
+    ngx_pool_t *pool, ngx_http_tunnel_text_t *text, const char **type)
+{
+    ngx_uint_t   tunnels;
+    ngx_time_t  *tp;
+
+    tunnels = sr->limit && !sr->named
+              && sr->format != ngx_http_tunnel_status_is_prometheus;
+
+    if (ngx_tunnel_zone_snapshot(ngx_http_tunnel_status_zone(r), pool, sr->id,
+                                 tunnels, &st->snap)
         != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -411,53 +461,41 @@ ngx_http_tunnel_status_show(ngx_http_request_t *r,
 
     tp = ngx_timeofday();
 
-    st.now = (uint64_t) tp->sec * 1000 + tp->msec;
-    st.limit = ngx_min(sr->limit, st.snap.tunnels.nelts);
-    st.control = scf->control;
+    st->now = (uint64_t) tp->sec * 1000 + tp->msec;
+    st->limit = ngx_min(st->limit, st->snap.tunnels.nelts);
 
-    ngx_http_tunnel_text_init(&text, r->pool);
+    *type = ngx_http_tunnel_status_json_type;
 
     if (sr->named) {
 
-        if (st.snap.tunnels.nelts == 0) {
+        if (st->snap.tunnels.nelts == 0) {
             return ngx_http_tunnel_status_error(sr, NGX_HTTP_NOT_FOUND,
                                                 "there is no such tunnel");
         }
 
-        ngx_http_tunnel_status_tunnel(&text, &st, st.snap.tunnels.elts);
+        ngx_http_tunnel_status_tunnel(text, st, st->snap.tunnels.elts);
+        ngx_http_tunnel_text(text, "\n");
 
-        return ngx_http_tunnel_status_send(r, NGX_HTTP_OK, "application/json",
-                                           &text);
+        return NGX_OK;
     }
 
     switch (sr->format) {
 
     case ngx_http_tunnel_status_is_json:
-        type = "application/json";
-        ngx_http_tunnel_status_json(&text, &st);
+        ngx_http_tunnel_status_json(text, st);
         break;
 
     case ngx_http_tunnel_status_is_prometheus:
-        type = "text/plain; version=0.0.4; charset=utf-8";
-        ngx_http_tunnel_status_prometheus(&text, &st);
+        *type = "text/plain; version=0.0.4; charset=utf-8";
+        ngx_http_tunnel_status_prometheus(text, st);
         break;
 
     default:
-        type = "text/html; charset=utf-8";
-        ngx_http_tunnel_status_html(&text, &st);
-
-        if (ngx_http_tunnel_status_add_header(r, "Content-Security-Policy",
-                            "default-src 'none'; style-src 'unsafe-inline'; "
-                            "script-src 'unsafe-inline'; connect-src 'self'; "
-                            "img-src data:; base-uri 'none'; "
-                            "form-action 'none'; frame-ancestors 'none'")
-            != NGX_OK)
-        {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
+        *type = ngx_http_tunnel_status_html_type;
+        ngx_http_tunnel_status_html(text, st);
     }
 
-    return ngx_http_tunnel_status_send(r, NGX_HTTP_OK, type, &text);
+    return NGX_OK;
 }
 
 
@@ -510,7 +548,7 @@ ngx_http_tunnel_status_delete(ngx_http_request_t *r,
     ngx_http_tunnel_text(&text, "{\"version\":1,\"tunnels\":%ui}\n", n);
 
     return ngx_http_tunnel_status_send(r, NGX_HTTP_ACCEPTED,
-                                       "application/json", &text);
+                                       ngx_http_tunnel_status_json_type, &text);
 }
 
 
@@ -716,7 +754,7 @@ ngx_http_tunnel_status_refuse(ngx_http_request_t *r,
                                 ngx_strlen(sr->error), NGX_HTTP_TUNNEL_JSON);
     ngx_http_tunnel_text(&text, "\"}\n");
 
-    return ngx_http_tunnel_status_send(r, sr->status, "application/json",
+    return ngx_http_tunnel_status_send(r, sr->status, ngx_http_tunnel_status_json_type,
                                        &text);
 }
 

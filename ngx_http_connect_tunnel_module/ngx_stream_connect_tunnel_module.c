@@ -606,14 +606,18 @@ ngx_stream_connect_tunnel_drain(ngx_event_t *rev)
 static void
 ngx_stream_connect_tunnel_log(ngx_tunnel_session_t *ts)
 {
-    size_t                                  size;
-    ngx_pool_t                             *pool, *saved;
+    void                                  **ctx;
+    size_t                                  nctx, nvar;
+    ngx_pool_t                             *pool, *own;
     ngx_connection_t                       *c;
-    ngx_stream_session_t                   *s;
+    ngx_stream_session_t                   *s, saved;
     ngx_stream_variable_value_t            *variables;
     ngx_stream_core_main_conf_t            *cmcf;
-    ngx_stream_connect_tunnel_ctx_t        *ctx;
     ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
+#if (NGX_PCRE)
+    int                                    *captures;
+    size_t                                  ncaptures;
+#endif
 
     s = ts->data;
     c = s->connection;
@@ -626,41 +630,58 @@ ngx_stream_connect_tunnel_log(ngx_tunnel_session_t *ts)
         return;
     }
 
-    ctx = ngx_stream_get_module_ctx(s, ngx_stream_connect_tunnel_module);
-
-    s->received = ts->relay->client.received;
-
-    if (!ctx->logged) {
-        ctx->logged = 1;
-
-        (void) ctmcf->log(s);
-
-        return;
-    }
-
     pool = ngx_create_pool(NGX_STREAM_LOG_POOL, ts->log);
     if (pool == NULL) {
         return;
     }
 
-    size = cmcf->variables.nelts * sizeof(ngx_stream_variable_value_t);
+    nctx = ngx_stream_max_module * sizeof(void *);
+    nvar = cmcf->variables.nelts * sizeof(ngx_stream_variable_value_t);
 
-    variables = ngx_palloc(pool, size);
+    ctx = ngx_palloc(pool, nctx);
+    variables = ngx_palloc(pool, nvar);
 
-    if (variables) {
-        ngx_memcpy(variables, s->variables, size);
-
-        saved = c->pool;
-        ts->pool = pool;
-        c->pool = pool;
-
-        (void) ctmcf->log(s);
-
-        c->pool = saved;
-        ts->pool = saved;
-
-        ngx_memcpy(s->variables, variables, size);
+    if (ctx == NULL || variables == NULL) {
+        ngx_destroy_pool(pool);
+        return;
     }
+
+    s->received = ts->relay->client.received;
+
+    ngx_memcpy(ctx, s->ctx, nctx);
+    ngx_memcpy(variables, s->variables, nvar);
+    saved = *s;
+
+#if (NGX_PCRE)
+    ncaptures = cmcf->ncaptures * sizeof(int);
+    captures = s->captures ? ngx_palloc(pool, ncaptures) : NULL;
+
+    if (captures) {
+        ngx_memcpy(captures, s->captures, ncaptures);
+    }
+#endif
+
+    own = c->pool;
+    ts->pool = pool;
+    c->pool = pool;
+
+    (void) ctmcf->log(s);
+
+    c->pool = own;
+    ts->pool = own;
+
+#if (NGX_PCRE)
+    s->ncaptures = saved.ncaptures;
+    s->captures = saved.captures;
+    s->captures_data = saved.captures_data;
+
+    if (captures) {
+        ngx_memcpy(s->captures, captures, ncaptures);
+    }
+#endif
+
+    ngx_memcpy(s->variables, variables, nvar);
+    ngx_memcpy(s->ctx, ctx, nctx);
 
     ngx_destroy_pool(pool);
 }

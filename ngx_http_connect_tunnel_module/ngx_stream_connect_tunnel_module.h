@@ -50,7 +50,6 @@ typedef struct {
     ngx_tunnel_session_t          session;
     ngx_stream_tunnel_pt          handler;
     ngx_uint_t                    status;    /* while it lingers */
-    unsigned                      logged:1;  /* a line of the access log */
 } ngx_stream_connect_tunnel_ctx_t;
 
 

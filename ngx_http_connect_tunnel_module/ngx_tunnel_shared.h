@@ -79,7 +79,17 @@ typedef struct {
 } ngx_tunnel_slot_t;
 
 
+/*
+ * Of what is in the memory: after an upgrade of the module, a reload may find
+ * what another version of it made.
+ */
+
+#define NGX_TUNNEL_ZONE_LAYOUT                                                \
+    (1 + sizeof(ngx_tunnel_live_t) * 8 + sizeof(ngx_tunnel_counters_t) * 65536)
+
+
 typedef struct {
+    ngx_uint_t                    layout;
     ngx_atomic_t                  connections;
     uint64_t                      start;         /* msec since the epoch */
     uint64_t                      untracked;

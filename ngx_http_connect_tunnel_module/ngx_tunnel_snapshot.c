@@ -7,6 +7,10 @@
 #include "ngx_tunnel_shared.h"
 
 
+/* bytes of the name of a target or key, as most of them have */
+
+#define NGX_TUNNEL_SNAPSHOT_NAME    32
+
 /* tunnels whose rules are asked again at once, and how often that is, msec */
 
 #define NGX_TUNNEL_RECHECK_TUNNELS  500
@@ -14,6 +18,8 @@
 #define NGX_TUNNEL_RECHECK_IDLE     1000
 
 
+static ngx_int_t ngx_tunnel_snapshot_init(ngx_tunnel_snapshot_t *snap,
+    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, ngx_uint_t tunnels);
 static ngx_int_t ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_slot_t *slot);
 static void ngx_tunnel_snapshot_sum(ngx_tunnel_counters_t *sum,
@@ -24,10 +30,9 @@ static ngx_int_t ngx_tunnel_snapshot_series(ngx_tunnel_snapshot_t *snap,
 static ngx_int_t ngx_tunnel_snapshot_nodes(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh);
 static ngx_int_t ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
-    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, uint64_t id,
-    ngx_uint_t tunnels);
+    ngx_tunnel_zone_shared_t *sh, uint64_t id);
 static void ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh);
-static ngx_int_t ngx_tunnel_snapshot_copy(ngx_pool_t *pool,
+static ngx_int_t ngx_tunnel_snapshot_copy(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_node_t *node, ngx_str_t *name);
 static int ngx_libc_cdecl ngx_tunnel_snapshot_bytes(const void *one,
     const void *two);
@@ -57,19 +62,7 @@ ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
     snap->name = shm_zone->shm.name;
     snap->size = shm_zone->shm.size;
 
-    if (ngx_array_init(&snap->workers, pool, 8,
-                       sizeof(ngx_tunnel_snapshot_worker_t))
-        != NGX_OK
-        || ngx_array_init(&snap->series, pool, 8,
-                          sizeof(ngx_tunnel_snapshot_series_t))
-           != NGX_OK
-        || ngx_array_init(&snap->keys, pool, 8,
-                          sizeof(ngx_tunnel_snapshot_node_t))
-           != NGX_OK
-        || ngx_array_init(&snap->targets, pool, 64,
-                          sizeof(ngx_tunnel_snapshot_node_t))
-           != NGX_OK)
-    {
+    if (ngx_tunnel_snapshot_init(snap, sh, pool, tunnels) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -94,8 +87,8 @@ ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
         rc = ngx_tunnel_snapshot_nodes(snap, sh);
     }
 
-    if (rc == NGX_OK) {
-        rc = ngx_tunnel_snapshot_tunnels(snap, sh, pool, id, tunnels);
+    if (rc == NGX_OK && (tunnels || id)) {
+        rc = ngx_tunnel_snapshot_tunnels(snap, sh, id);
     }
 
     ngx_shmtx_unlock(&zone->shpool->mutex);
@@ -118,6 +111,63 @@ ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
               sizeof(ngx_tunnel_snapshot_node_t), ngx_tunnel_snapshot_bytes);
     ngx_qsort(snap->tunnels.elts, snap->tunnels.nelts,
               sizeof(ngx_tunnel_snapshot_live_t), ngx_tunnel_snapshot_age);
+
+    return NGX_OK;
+}
+
+
+/*
+ * While the mutex is held, no tunnel opens or ends, so the memory that it will
+ * take is had, and touched, before.  If tunnels come meanwhile there is more.
+ */
+
+static ngx_int_t
+ngx_tunnel_snapshot_init(ngx_tunnel_snapshot_t *snap,
+    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, ngx_uint_t tunnels)
+{
+    size_t      size;
+    ngx_uint_t  i, n, nodes;
+
+    n = 16;
+
+    for (i = 0; i < NGX_MAX_PROCESSES && tunnels; i++) {
+        n += sh->slots[i] ? sh->slots[i]->nlive : 0;
+    }
+
+    nodes = sh->nnodes[NGX_TUNNEL_NODE_TARGET]
+            + sh->nnodes[NGX_TUNNEL_NODE_KEY] + 16;
+
+    size = (n + nodes) * NGX_TUNNEL_SNAPSHOT_NAME;
+
+    snap->pos = ngx_pcalloc(pool, size);
+    if (snap->pos == NULL) {
+        return NGX_ERROR;
+    }
+
+    snap->last = snap->pos + size;
+
+    if (ngx_array_init(&snap->workers, pool, 8,
+                       sizeof(ngx_tunnel_snapshot_worker_t))
+        != NGX_OK
+        || ngx_array_init(&snap->series, pool, sh->nseries + 1,
+                          sizeof(ngx_tunnel_snapshot_series_t))
+           != NGX_OK
+        || ngx_array_init(&snap->keys, pool,
+                          sh->nnodes[NGX_TUNNEL_NODE_KEY] + 1,
+                          sizeof(ngx_tunnel_snapshot_node_t))
+           != NGX_OK
+        || ngx_array_init(&snap->targets, pool,
+                          sh->nnodes[NGX_TUNNEL_NODE_TARGET] + 1,
+                          sizeof(ngx_tunnel_snapshot_node_t))
+           != NGX_OK
+        || ngx_array_init(&snap->tunnels, pool, n,
+                          sizeof(ngx_tunnel_snapshot_live_t))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(snap->tunnels.elts, n * sizeof(ngx_tunnel_snapshot_live_t));
 
     return NGX_OK;
 }
@@ -265,9 +315,7 @@ ngx_tunnel_snapshot_nodes(ngx_tunnel_snapshot_t *snap,
             return NGX_ERROR;
         }
 
-        if (ngx_tunnel_snapshot_copy(snap->keys.pool, node, &n->name)
-            != NGX_OK)
-        {
+        if (ngx_tunnel_snapshot_copy(snap, node, &n->name) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -330,29 +378,15 @@ ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh)
 
 static ngx_int_t
 ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
-    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, uint64_t id,
-    ngx_uint_t tunnels)
+    ngx_tunnel_zone_shared_t *sh, uint64_t id)
 {
-    ngx_uint_t                   i, n, total;
+    ngx_uint_t                   i, n;
     ngx_tunnel_live_t           *live;
     ngx_tunnel_slot_t           *slot;
     ngx_tunnel_chunk_t          *chunk;
     ngx_tunnel_snapshot_live_t  *t;
 
-    total = 1;
-
-    for (i = 0; i < NGX_MAX_PROCESSES && tunnels && id == 0; i++) {
-        total += sh->slots[i] ? sh->slots[i]->nlive : 0;
-    }
-
-    if (ngx_array_init(&snap->tunnels, pool, total,
-                       sizeof(ngx_tunnel_snapshot_live_t))
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    for (i = 0; i < NGX_MAX_PROCESSES && (tunnels || id); i++) {
+    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
 
         slot = sh->slots[i];
 
@@ -373,9 +407,9 @@ ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
                 t->live = *live;
                 t->pid = slot->pid;
 
-                if (ngx_tunnel_snapshot_copy(pool, live->target, &t->target)
+                if (ngx_tunnel_snapshot_copy(snap, live->target, &t->target)
                     != NGX_OK
-                    || ngx_tunnel_snapshot_copy(pool, live->key, &t->key)
+                    || ngx_tunnel_snapshot_copy(snap, live->key, &t->key)
                        != NGX_OK)
                 {
                     return NGX_ERROR;
@@ -389,7 +423,7 @@ ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
 
 
 static ngx_int_t
-ngx_tunnel_snapshot_copy(ngx_pool_t *pool, ngx_tunnel_node_t *node,
+ngx_tunnel_snapshot_copy(ngx_tunnel_snapshot_t *snap, ngx_tunnel_node_t *node,
     ngx_str_t *name)
 {
     ngx_str_t  src;
@@ -403,7 +437,15 @@ ngx_tunnel_snapshot_copy(ngx_pool_t *pool, ngx_tunnel_node_t *node,
     ngx_tunnel_node_name(node, &src);
 
     name->len = src.len;
-    name->data = ngx_pstrdup(pool, &src);
+
+    if (src.len <= (size_t) (snap->last - snap->pos)) {
+        name->data = snap->pos;
+        snap->pos = ngx_cpymem(snap->pos, src.data, src.len);
+
+        return NGX_OK;
+    }
+
+    name->data = ngx_pstrdup(snap->keys.pool, &src);
 
     return name->data ? NGX_OK : NGX_ERROR;
 }

@@ -164,6 +164,14 @@ ngx_tunnel_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     if (old) {
         zone->sh = old->sh;
 
+        if (zone->sh->layout != NGX_TUNNEL_ZONE_LAYOUT) {
+            ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                          "tunnel_zone \"%V\" was made by another version of "
+                          "the module, it needs another name or size",
+                          &shm_zone->shm.name);
+            return NGX_ERROR;
+        }
+
     } else if (shm_zone->shm.exists) {
         zone->sh = zone->shpool->data;
 
@@ -238,6 +246,8 @@ ngx_tunnel_zone_create(ngx_tunnel_zone_t *zone)
 
     shpool->data = sh;
     zone->sh = sh;
+
+    sh->layout = NGX_TUNNEL_ZONE_LAYOUT;
 
     tp = ngx_timeofday();
     sh->start = (uint64_t) tp->sec * 1000 + tp->msec;
@@ -1004,6 +1014,10 @@ ngx_tunnel_node_get(ngx_tunnel_zone_t *zone, ngx_tunnel_node_e kind,
     node->received = 0;
     node->sent = 0;
     ngx_memcpy(node->data, name->data, name->len);
+
+    /* the module that made the tree may be loaded no more */
+
+    sh->rbtree.insert = ngx_tunnel_node_insert;
 
     ngx_rbtree_insert(&sh->rbtree, rn);
     sh->nnodes[kind]++;

@@ -349,6 +349,11 @@ typedef struct {
     ngx_array_t                   keys;          /* most bytes first */
     ngx_array_t                   targets;       /* likewise */
     ngx_array_t                   tunnels;       /* oldest first */
+
+    /* private */
+
+    u_char                       *pos;           /* room for names */
+    u_char                       *last;
 } ngx_tunnel_snapshot_t;
 
 
