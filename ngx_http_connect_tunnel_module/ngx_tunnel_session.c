@@ -44,7 +44,7 @@ typedef enum {
 
 static ngx_uint_t ngx_tunnel_session_refused(void *data, ngx_str_t *target,
     ngx_str_t *address, ngx_uint_t named, ngx_uint_t trusted, ngx_log_t *log);
-static ngx_int_t ngx_tunnel_session_declined(ngx_tunnel_rules_t *rules,
+static ngx_uint_t ngx_tunnel_session_declined(ngx_tunnel_rules_t *rules,
     ngx_int_t rc);
 static void ngx_tunnel_session_release(ngx_tunnel_session_t *s);
 static ngx_tunnel_result_e ngx_tunnel_session_check(ngx_tunnel_session_t *s);
@@ -200,11 +200,11 @@ ngx_tunnel_session_refused(void *data, ngx_str_t *target, ngx_str_t *address,
 {
     ngx_tunnel_recheck_t *recheck = data;
 
-    u_char                 buf[NGX_TUNNEL_ADDRESS_LEN + 1];
+    ngx_int_t              rc;
     ngx_str_t              what;
     ngx_addr_t             addr;
     ngx_pool_t            *pool;
-    ngx_uint_t             refused;
+    struct sockaddr_un     sun;
     ngx_tunnel_rules_t    *rules;
     ngx_tunnel_target_t    t;
 
@@ -225,25 +225,32 @@ ngx_tunnel_session_refused(void *data, ngx_str_t *target, ngx_str_t *address,
         return 0;
     }
 
-    *ngx_cpymem(buf, address->data, address->len) = '\0';
+    if (address->len > 5 && ngx_strncmp(address->data, "unix:", 5) == 0) {
 
-    refused = 0;
+        /* rules do not look at the path */
 
-    if (ngx_parse_addr_port(pool, &addr, buf, address->len) == NGX_OK) {
-        refused = ngx_tunnel_session_declined(rules,
-                     ngx_tunnel_rules_check_address(rules, addr.sockaddr,
-                                                    trusted,
-                                                    recheck->main->own,
-                                                    &what));
+        ngx_memzero(&sun, sizeof(struct sockaddr_un));
+        sun.sun_family = AF_UNIX;
+
+        addr.sockaddr = (struct sockaddr *) &sun;
+        rc = NGX_OK;
+
+    } else {
+        rc = ngx_parse_addr_port(pool, &addr, address->data, address->len);
+    }
+
+    if (rc == NGX_OK) {
+        rc = ngx_tunnel_rules_check_address(rules, addr.sockaddr, trusted,
+                                            recheck->main->own, &what);
     }
 
     ngx_destroy_pool(pool);
 
-    return refused;
+    return ngx_tunnel_session_declined(rules, rc);
 }
 
 
-static ngx_int_t
+static ngx_uint_t
 ngx_tunnel_session_declined(ngx_tunnel_rules_t *rules, ngx_int_t rc)
 {
     return rc != NGX_OK && !(rc == NGX_DECLINED && rules->dry_run);
@@ -780,7 +787,8 @@ ngx_tunnel_session_register(ngx_tunnel_session_t *s)
     opened.address = &s->address;
     opened.policy = s->policy;
     opened.memory = ngx_tunnel_session_memory(s->pool);
-    opened.named = (s->target != NULL && s->udp == NULL);
+    opened.named = (s->target != NULL);
+    opened.exempt = (s->udp != NULL);
     opened.trusted = s->trusted;
 
     s->stat.handler = ngx_tunnel_session_kill;

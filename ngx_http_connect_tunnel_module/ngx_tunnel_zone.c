@@ -823,7 +823,7 @@ ngx_tunnel_stat_open(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf,
         live->stat = st;
         live->series = conf->series->index;
         live->generation = zone->generation;
-        live->checked = zone->generation;
+        live->checked = opened->exempt ? (ngx_uint_t) -1 : zone->generation;
         live->named = opened->named;
         live->trusted = opened->trusted;
 

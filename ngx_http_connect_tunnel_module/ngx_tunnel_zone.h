@@ -269,8 +269,10 @@ typedef struct {
     ngx_str_t                     key;           /* empty: none */
     ngx_tunnel_policy_t          *policy;
     uint64_t                      memory;
-    ngx_uint_t                    named;
+    ngx_uint_t                    named;         /* the target is host:port */
     ngx_uint_t                    trusted;
+    ngx_uint_t                    exempt;        /* rules are not asked again,
+                                                    or for each datagram */
 } ngx_tunnel_opened_t;
 
 
