@@ -223,7 +223,8 @@ static ngx_int_t
 ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx)
 {
-    ngx_connection_t  *c;
+    ngx_connection_t                    *c;
+    ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
     c = r->connection;
 
@@ -243,6 +244,17 @@ ngx_http_connect_tunnel_refused(ngx_http_request_t *r,
         /* not among the statuses that nginx names */
 
         ngx_str_set(&r->headers_out.status_line, "425 Too Early");
+    }
+
+    if (r->headers_out.status == 407) {
+
+        /* it was nginx that has asked */
+
+        ctlcf = ngx_http_get_module_loc_conf(r,
+                                             ngx_http_connect_tunnel_module);
+
+        ngx_tunnel_stat_result(&ctx->session.stat, &ctlcf->tunnel.stat,
+                               NGX_TUNNEL_AUTH_FAILED);
     }
 
     /*
@@ -292,15 +304,9 @@ static void
 ngx_http_connect_tunnel_authenticate(ngx_http_request_t *r,
     ngx_http_connect_tunnel_ctx_t *ctx)
 {
-    ngx_uint_t                           i;
-    ngx_list_part_t                     *part;
-    ngx_table_elt_t                     *h;
-    ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
-
-    ctlcf = ngx_http_get_module_loc_conf(r, ngx_http_connect_tunnel_module);
-
-    ngx_tunnel_stat_result(&ctx->session.stat, &ctlcf->tunnel.stat,
-                           NGX_TUNNEL_AUTH_FAILED);
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
 
     part = &r->headers_out.headers.part;
     h = part->elts;
