@@ -287,10 +287,21 @@ ngx_http_tunnel_status_uri(ngx_http_request_t *r,
     }
 
     if (id.len > tunnels.len && ngx_http_tunnel_status_begins(&id, &tunnels)) {
-        sr->named = 1;
         sr->id = ngx_http_tunnel_status_id(id.data + tunnels.len,
                                            id.len - tunnels.len);
+        sr->named = (whole || sr->id);
+    }
+
+    if (sr->named) {
         return NGX_OK;
+    }
+
+    if (whole && (rest.len == 0 || (rest.len == 1 && rest.data[0] == '/'))) {
+
+        /* or the name itself says it */
+
+        rest = r->uri;
+        whole = 0;
     }
 
     for (i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
@@ -309,11 +320,7 @@ ngx_http_tunnel_status_uri(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    if (whole && !(rest.len == 0 || (rest.len == 1 && rest.data[0] == '/'))) {
-        return NGX_DECLINED;
-    }
-
-    return NGX_OK;
+    return whole ? NGX_DECLINED : NGX_OK;
 }
 
 
@@ -562,7 +569,7 @@ static ngx_uint_t
 ngx_http_tunnel_status_foreign(ngx_http_request_t *r)
 {
     u_char     *p, *last;
-    ngx_str_t  *site, *origin, *host;
+    ngx_str_t  *site, *origin, *host, authority;
 
     site = ngx_http_tunnel_status_header(r, "sec-fetch-site");
 
@@ -584,7 +591,17 @@ ngx_http_tunnel_status_foreign(ngx_http_request_t *r)
     host = ngx_http_tunnel_status_header(r, "host");
 
     if (host == NULL) {
-        return 1;
+
+        /* HTTP/3 makes no header of what it has */
+
+        if (r->host_start == NULL) {
+            return 1;
+        }
+
+        authority.data = r->host_start;
+        authority.len = r->host_end - r->host_start;
+
+        host = &authority;
     }
 
     last = origin->data + origin->len;
@@ -642,6 +659,8 @@ ngx_http_tunnel_status_match(ngx_http_request_t *r,
             match->id = ngx_http_tunnel_status_id(id.data, id.len);
         }
     }
+
+    match->key.len = ngx_min(match->key.len, NGX_TUNNEL_KEY_LEN);
 
     if (n != 1) {
         return ngx_http_tunnel_status_error(sr, NGX_HTTP_BAD_REQUEST,
@@ -790,6 +809,7 @@ ngx_http_tunnel_status_send(ngx_http_request_t *r, ngx_uint_t status,
     r->headers_out.content_type_len = p ? (size_t) (p - ct->data) : ct->len;
     r->headers_out.content_type_lowcase = NULL;
 
+    r->disable_not_modified = 1;
     r->headers_out.status = status;
     r->headers_out.content_length_n = size;
 
@@ -861,8 +881,6 @@ ngx_http_tunnel_status_merge_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_core_loc_conf_t            *clcf;
     ngx_http_connect_tunnel_loc_conf_t  *ctlcf;
 
-    ngx_conf_merge_value(conf->control, prev->control, 0);
-
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     if (!conf->enable && clcf->noname) {
@@ -874,12 +892,18 @@ ngx_http_tunnel_status_merge_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->base = prev->base;
         conf->any = prev->any;
 
+        ngx_conf_merge_value(conf->control, prev->control, 0);
+
         if (conf->enable && clcf->lmt_excpt && clcf->handler == NULL) {
             clcf->handler = ngx_http_tunnel_status_handler;
         }
 
         return NGX_CONF_OK;
     }
+
+    /* no location takes more than to be looked at if it does not say so */
+
+    ngx_conf_init_value(conf->control, 0);
 
     if (!conf->enable) {
         return NGX_CONF_OK;

@@ -397,7 +397,7 @@ void
 ngx_http_tunnel_status_json(ngx_http_tunnel_text_t *text,
     ngx_http_tunnel_status_t *st)
 {
-    ngx_uint_t                     i;
+    ngx_uint_t                     i, n;
     ngx_tunnel_snapshot_t         *snap;
     ngx_tunnel_snapshot_live_t    *t;
     ngx_tunnel_snapshot_series_t  *series;
@@ -436,8 +436,16 @@ ngx_http_tunnel_status_json(ngx_http_tunnel_text_t *text,
 
     series = snap->series.elts;
 
+    n = 0;
+
     for (i = 0; i < snap->series.nelts; i++) {
-        ngx_http_tunnel_text(text, "%s{\"front_end\":\"%V\",", i ? ",\n" : "",
+
+        if (series[i].front == NGX_TUNNEL_NO_FRONT) {
+            continue;
+        }
+
+        ngx_http_tunnel_text(text, "%s{\"front_end\":\"%V\",",
+                             n++ ? ",\n" : "",
                              &ngx_tunnel_fronts[series[i].front]);
         ngx_http_tunnel_json_string(text, "server", series[i].label.data,
                                     series[i].label.len);
@@ -810,6 +818,10 @@ ngx_http_tunnel_sample(ngx_http_tunnel_text_t *text, const char *name,
     ngx_tunnel_snapshot_series_t *series, const char *label,
     const ngx_str_t *value, uint64_t n)
 {
+    if (series->front == NGX_TUNNEL_NO_FRONT) {
+        return;
+    }
+
     ngx_http_tunnel_text(text, "nginx_tunnel_%s{front_end=\"%V\",server=\"",
                          name, &ngx_tunnel_fronts[series->front]);
     ngx_http_tunnel_text_escape(text, series->label.data, series->label.len,
@@ -834,6 +846,10 @@ ngx_http_tunnel_distribution(ngx_http_tunnel_text_t *text, ngx_uint_t i,
     const char                      *name;
     const uint64_t                  *bounds;
     ngx_tunnel_histogram_t          *h;
+
+    if (series->front == NGX_TUNNEL_NO_FRONT) {
+        return;
+    }
 
     name = ngx_http_tunnel_distributions[i].name;
     front = (ngx_str_t *) &ngx_tunnel_fronts[series->front];
@@ -987,6 +1003,10 @@ ngx_http_tunnel_html_sums(ngx_http_tunnel_text_t *text,
 
     for (i = 0; i < st->snap.series.nelts; i++) {
         c = &series[i].counters;
+
+        if (series[i].front == NGX_TUNNEL_NO_FRONT) {
+            continue;
+        }
 
         ngx_http_tunnel_text(text, "<tr><td>%V</td><td>",
                              &ngx_tunnel_fronts[series[i].front]);

@@ -648,6 +648,10 @@ ngx_stream_connect_tunnel_log(ngx_tunnel_session_t *ts)
 
     s->received = ts->relay->client.received;
 
+    /* as it will be in the end */
+
+    s->status = NGX_STREAM_OK;
+
     ngx_memcpy(ctx, s->ctx, nctx);
     ngx_memcpy(variables, s->variables, nvar);
     saved = *s;

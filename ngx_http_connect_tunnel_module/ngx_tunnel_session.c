@@ -778,7 +778,7 @@ ngx_tunnel_session_register(ngx_tunnel_session_t *s)
         return NGX_ERROR;
     }
 
-    opened.key.len = ngx_min(opened.key.len, 255);
+    opened.key.len = ngx_min(opened.key.len, NGX_TUNNEL_KEY_LEN);
 
     s->client(s, &opened.client);
 

@@ -20,13 +20,13 @@
 
 /* entries of the table come by the page */
 
-typedef struct ngx_tunnel_chunk_s  ngx_tunnel_chunk_t;
-
-struct ngx_tunnel_chunk_s {
-    ngx_tunnel_chunk_t           *next;
-    ngx_uint_t                    n;
+typedef struct {
+    ngx_queue_t                   queue;
+    ngx_tunnel_live_t            *free;
+    ngx_uint_t                    used;
+    ngx_uint_t                    n;             /* of live */
     ngx_tunnel_live_t             live[1];
-};
+} ngx_tunnel_chunk_t;
 
 
 typedef enum {
@@ -57,8 +57,9 @@ typedef struct {
     ngx_queue_t                   queue;
     ngx_tunnel_front_e            front;
     ngx_uint_t                    index;
+    ngx_uint_t                    generation;    /* the last that had it */
     size_t                        len;
-    u_char                        data[1];       /* the label */
+    u_char                       *data;          /* the label */
 } ngx_tunnel_shared_series_t;
 
 
@@ -71,8 +72,8 @@ typedef struct {
     uint64_t                      connections;
     uint64_t                      buffers;
     uint64_t                      pipes;
-    ngx_tunnel_live_t            *free;
-    ngx_tunnel_chunk_t           *chunks;
+    ngx_queue_t                   chunks;        /* those with free entries
+                                                    are the first */
     ngx_tunnel_counters_t       **counters;      /* by series, NULL: none yet */
     ngx_uint_t                    ncounters;
     ngx_atomic_t                  look;          /* changes if there is one */
@@ -96,7 +97,9 @@ typedef struct {
     ngx_uint_t                    generation;
 
     ngx_queue_t                   series;
-    ngx_uint_t                    nseries;
+    ngx_queue_t                   unused;        /* series */
+    ngx_uint_t                    nseries;       /* of both */
+    ngx_tunnel_counters_t         gone;          /* of series that went */
 
     ngx_rbtree_t                  rbtree;
     ngx_rbtree_node_t             sentinel;
@@ -105,8 +108,6 @@ typedef struct {
                                                     last used one first */
     ngx_uint_t                    nnodes[NGX_TUNNEL_NO_NODE];
     ngx_uint_t                    max[NGX_TUNNEL_NO_NODE];
-
-    ngx_tunnel_chunk_t           *chunks;        /* free ones */
 
     ngx_tunnel_slot_t            *slots[NGX_MAX_PROCESSES];
 } ngx_tunnel_zone_shared_t;
@@ -139,7 +140,8 @@ struct ngx_tunnel_zone_s {
     ngx_uint_t                    looked;
     ngx_event_t                   timer;
     ngx_event_t                   recheck;
-    ngx_uint_t                    started;
+    time_t                        tried;         /* to have a slot */
+    ngx_uint_t                    scanning;      /* the chunks stay */
     time_t                        swept;
     time_t                        full;          /* when that was logged */
     ngx_tunnel_live_t             untracked;     /* of tunnels that are not in
@@ -158,11 +160,14 @@ struct ngx_tunnel_zone_s {
 ngx_tunnel_zone_t *ngx_tunnel_zone_of(ngx_conf_t *cf,
     ngx_shm_zone_t *shm_zone);
 
-/* both with the mutex held */
+/* all with the mutex held */
 
 void ngx_tunnel_zone_sweep(ngx_tunnel_zone_t *zone);
 void ngx_tunnel_zone_end_soon(ngx_tunnel_slot_t *slot,
     ngx_tunnel_live_t *live, ngx_tunnel_reason_e reason);
+
+void ngx_tunnel_counters_add(ngx_tunnel_counters_t *sum,
+    ngx_tunnel_counters_t *counters);
 
 /* for the timer of a worker that has a configuration newer than others' */
 

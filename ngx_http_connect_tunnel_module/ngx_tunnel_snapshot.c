@@ -22,8 +22,6 @@ static ngx_int_t ngx_tunnel_snapshot_init(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, ngx_uint_t tunnels);
 static ngx_int_t ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_slot_t *slot);
-static void ngx_tunnel_snapshot_sum(ngx_tunnel_counters_t *sum,
-    ngx_tunnel_counters_t *counters);
 static void ngx_tunnel_snapshot_count(ngx_tunnel_counters_t *counters);
 static ngx_int_t ngx_tunnel_snapshot_series(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh);
@@ -173,13 +171,28 @@ ngx_tunnel_snapshot_init(ngx_tunnel_snapshot_t *snap,
 }
 
 
+/* at the places that counters and tunnels go by */
+
 static ngx_int_t
 ngx_tunnel_snapshot_series(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh)
 {
+    ngx_str_t                      label;
+    ngx_uint_t                     i;
     ngx_queue_t                   *q;
     ngx_tunnel_shared_series_t    *s;
     ngx_tunnel_snapshot_series_t  *series;
+
+    series = ngx_array_push_n(&snap->series, sh->nseries);
+    if (series == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(series, sh->nseries * sizeof(ngx_tunnel_snapshot_series_t));
+
+    for (i = 0; i < sh->nseries; i++) {
+        series[i].front = NGX_TUNNEL_NO_FRONT;
+    }
 
     for (q = ngx_queue_head(&sh->series);
          q != ngx_queue_sentinel(&sh->series);
@@ -187,20 +200,19 @@ ngx_tunnel_snapshot_series(ngx_tunnel_snapshot_t *snap,
     {
         s = ngx_queue_data(q, ngx_tunnel_shared_series_t, queue);
 
-        series = ngx_array_push(&snap->series);
-        if (series == NULL) {
+        label.len = s->len;
+        label.data = s->data;
+
+        series[s->index].front = s->front;
+        series[s->index].label.len = s->len;
+        series[s->index].label.data = ngx_pstrdup(snap->series.pool, &label);
+
+        if (series[s->index].label.data == NULL) {
             return NGX_ERROR;
         }
-
-        ngx_memzero(series, sizeof(ngx_tunnel_snapshot_series_t));
-
-        series->front = s->front;
-
-        /* it stays where it is */
-
-        series->label.len = s->len;
-        series->label.data = s->data;
     }
+
+    ngx_tunnel_counters_add(&snap->total, &sh->gone);
 
     return NGX_OK;
 }
@@ -238,8 +250,8 @@ ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap, ngx_tunnel_slot_t *slot)
             continue;
         }
 
-        ngx_tunnel_snapshot_sum(&series[i].counters, counters);
-        ngx_tunnel_snapshot_sum(&snap->total, counters);
+        ngx_tunnel_counters_add(&series[i].counters, counters);
+        ngx_tunnel_counters_add(&snap->total, counters);
 
         worker->connecting += counters->connecting;
         worker->active += counters->active;
@@ -247,24 +259,6 @@ ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap, ngx_tunnel_slot_t *slot)
     }
 
     return NGX_OK;
-}
-
-
-/* counters are nothing but numbers of one type */
-
-static void
-ngx_tunnel_snapshot_sum(ngx_tunnel_counters_t *sum,
-    ngx_tunnel_counters_t *counters)
-{
-    uint64_t    *to, *from;
-    ngx_uint_t   i;
-
-    to = (uint64_t *) sum;
-    from = (uint64_t *) counters;
-
-    for (i = 0; i < sizeof(ngx_tunnel_counters_t) / sizeof(uint64_t); i++) {
-        to[i] += from[i];
-    }
 }
 
 
@@ -335,9 +329,11 @@ static void
 ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh)
 {
     ngx_uint_t           i, n;
+    ngx_queue_t         *q;
     ngx_rbtree_node_t   *rn;
     ngx_tunnel_node_t   *node;
     ngx_tunnel_live_t   *live;
+    ngx_tunnel_slot_t   *slot;
     ngx_tunnel_chunk_t  *chunk;
 
     for (rn = ngx_rbtree_min(sh->rbtree.root, sh->rbtree.sentinel);
@@ -352,10 +348,18 @@ ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh)
 
     for (i = 0; i < NGX_MAX_PROCESSES; i++) {
 
-        for (chunk = sh->slots[i] ? sh->slots[i]->chunks : NULL;
-             chunk;
-             chunk = chunk->next)
+        slot = sh->slots[i];
+
+        if (slot == NULL) {
+            continue;
+        }
+
+        for (q = ngx_queue_head(&slot->chunks);
+             q != ngx_queue_sentinel(&slot->chunks);
+             q = ngx_queue_next(q))
         {
+            chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
+
             for (n = 0; n < chunk->n; n++) {
                 live = &chunk->live[n];
 
@@ -381,6 +385,7 @@ ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh, uint64_t id)
 {
     ngx_uint_t                   i, n;
+    ngx_queue_t                 *q;
     ngx_tunnel_live_t           *live;
     ngx_tunnel_slot_t           *slot;
     ngx_tunnel_chunk_t          *chunk;
@@ -390,7 +395,15 @@ ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
 
         slot = sh->slots[i];
 
-        for (chunk = slot ? slot->chunks : NULL; chunk; chunk = chunk->next) {
+        if (slot == NULL) {
+            continue;
+        }
+
+        for (q = ngx_queue_head(&slot->chunks);
+             q != ngx_queue_sentinel(&slot->chunks);
+             q = ngx_queue_next(q))
+        {
+            chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
 
             for (n = 0; n < chunk->n; n++) {
                 live = &chunk->live[n];
@@ -493,6 +506,7 @@ ngx_uint_t
 ngx_tunnel_zone_kill(ngx_shm_zone_t *shm_zone, ngx_tunnel_match_t *match)
 {
     ngx_uint_t           i, n, killed;
+    ngx_queue_t         *q;
     ngx_tunnel_live_t   *live;
     ngx_tunnel_slot_t   *slot;
     ngx_tunnel_zone_t   *zone;
@@ -509,7 +523,15 @@ ngx_tunnel_zone_kill(ngx_shm_zone_t *shm_zone, ngx_tunnel_match_t *match)
 
         slot = zone->sh->slots[i];
 
-        for (chunk = slot ? slot->chunks : NULL; chunk; chunk = chunk->next) {
+        if (slot == NULL) {
+            continue;
+        }
+
+        for (q = ngx_queue_head(&slot->chunks);
+             q != ngx_queue_sentinel(&slot->chunks);
+             q = ngx_queue_next(q))
+        {
+            chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
 
             for (n = 0; n < chunk->n; n++) {
                 live = &chunk->live[n];
@@ -563,6 +585,7 @@ ngx_tunnel_zone_recheck(ngx_event_t *ev)
 {
     ngx_msec_t           tick;
     ngx_uint_t           i, n, left, others;
+    ngx_queue_t         *q;
     ngx_tunnel_live_t   *live;
     ngx_tunnel_slot_t   *slot;
     ngx_tunnel_zone_t   *zone;
@@ -589,7 +612,11 @@ ngx_tunnel_zone_recheck(ngx_event_t *ev)
 
         others = 1;
 
-        for (chunk = slot->chunks; chunk && left; chunk = chunk->next) {
+        for (q = ngx_queue_head(&slot->chunks);
+             q != ngx_queue_sentinel(&slot->chunks) && left;
+             q = ngx_queue_next(q))
+        {
+            chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
 
             for (n = 0; n < chunk->n && left; n++) {
                 live = &chunk->live[n];

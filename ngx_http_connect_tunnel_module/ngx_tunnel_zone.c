@@ -22,6 +22,7 @@ static ngx_uint_t ngx_tunnel_zone_reserve(ngx_tunnel_zone_t *zone);
 static ngx_int_t ngx_tunnel_zone_create(ngx_tunnel_zone_t *zone);
 static ngx_int_t ngx_tunnel_zone_series(ngx_tunnel_zone_t *zone,
     ngx_tunnel_series_t *series);
+static void ngx_tunnel_zone_retire(ngx_tunnel_zone_t *zone);
 static ngx_int_t ngx_tunnel_slot_claim(ngx_tunnel_zone_t *zone);
 static void ngx_tunnel_slot_reap(ngx_tunnel_zone_t *zone,
     ngx_tunnel_slot_t *slot);
@@ -31,6 +32,8 @@ static ngx_int_t ngx_tunnel_slot_counters(ngx_tunnel_zone_t *zone,
 static ngx_int_t ngx_tunnel_stat_init(ngx_tunnel_stat_t *st,
     ngx_tunnel_stat_conf_t *conf);
 static ngx_tunnel_live_t *ngx_tunnel_live_get(ngx_tunnel_zone_t *zone);
+static ngx_tunnel_chunk_t *ngx_tunnel_chunk_create(ngx_tunnel_zone_t *zone);
+static void ngx_tunnel_slot_sort(ngx_tunnel_zone_t *zone);
 static void ngx_tunnel_live_put(ngx_tunnel_zone_t *zone,
     ngx_tunnel_live_t *live);
 static void ngx_tunnel_node_release(ngx_tunnel_zone_t *zone,
@@ -183,6 +186,8 @@ ngx_tunnel_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 
     zone->generation = ++zone->sh->generation;
 
+    ngx_tunnel_zone_retire(zone);
+
     rc = NGX_OK;
     series = zone->series.elts;
 
@@ -253,6 +258,7 @@ ngx_tunnel_zone_create(ngx_tunnel_zone_t *zone)
     sh->start = (uint64_t) tp->sec * 1000 + tp->msec;
 
     ngx_queue_init(&sh->series);
+    ngx_queue_init(&sh->unused);
 
     ngx_rbtree_init(&sh->rbtree, &sh->sentinel, ngx_tunnel_node_insert);
 
@@ -277,11 +283,15 @@ ngx_tunnel_zone_create(ngx_tunnel_zone_t *zone)
 }
 
 
-/* a front end and label keep their place for as long as the zone is there */
+/*
+ * A front end and label have a place that workers of several configurations
+ * may know; a place that none of them knows any more is another's.
+ */
 
 static ngx_int_t
 ngx_tunnel_zone_series(ngx_tunnel_zone_t *zone, ngx_tunnel_series_t *series)
 {
+    u_char                      *data;
     ngx_queue_t                 *q;
     ngx_tunnel_zone_shared_t    *sh;
     ngx_tunnel_shared_series_t  *s;
@@ -298,28 +308,120 @@ ngx_tunnel_zone_series(ngx_tunnel_zone_t *zone, ngx_tunnel_series_t *series)
             && s->len == series->label.len
             && ngx_memcmp(s->data, series->label.data, s->len) == 0)
         {
-            series->index = s->index;
-            return NGX_OK;
+            goto found;
         }
     }
 
-    s = ngx_slab_alloc_locked(zone->shpool,
-                              offsetof(ngx_tunnel_shared_series_t, data)
-                              + series->label.len);
-    if (s == NULL) {
+    data = ngx_tunnel_zone_alloc(zone, series->label.len + 1, 0);
+    if (data == NULL) {
         return NGX_ERROR;
     }
 
+    ngx_memcpy(data, series->label.data, series->label.len);
+
+    if (ngx_queue_empty(&sh->unused)) {
+        s = ngx_tunnel_zone_alloc(zone, sizeof(ngx_tunnel_shared_series_t), 0);
+        if (s == NULL) {
+            ngx_slab_free_locked(zone->shpool, data);
+            return NGX_ERROR;
+        }
+
+        s->index = sh->nseries++;
+
+    } else {
+        q = ngx_queue_head(&sh->unused);
+        ngx_queue_remove(q);
+
+        s = ngx_queue_data(q, ngx_tunnel_shared_series_t, queue);
+    }
+
     s->front = series->front;
-    s->index = sh->nseries++;
     s->len = series->label.len;
-    ngx_memcpy(s->data, series->label.data, s->len);
+    s->data = data;
 
     ngx_queue_insert_tail(&sh->series, &s->queue);
 
+found:
+
+    s->generation = zone->generation;
     series->index = s->index;
 
     return NGX_OK;
+}
+
+
+/* those of configurations whose workers have gone */
+
+static void
+ngx_tunnel_zone_retire(ngx_tunnel_zone_t *zone)
+{
+    ngx_uint_t                   i, oldest;
+    ngx_queue_t                 *q, *next;
+    ngx_tunnel_slot_t           *slot;
+    ngx_tunnel_zone_shared_t    *sh;
+    ngx_tunnel_shared_series_t  *s;
+
+    sh = zone->sh;
+
+    ngx_tunnel_zone_sweep(zone);
+
+    oldest = zone->generation;
+
+    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
+        slot = sh->slots[i];
+
+        if (slot && slot->pid) {
+            oldest = ngx_min(oldest, slot->generation);
+        }
+    }
+
+    for (q = ngx_queue_head(&sh->series);
+         q != ngx_queue_sentinel(&sh->series);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        s = ngx_queue_data(q, ngx_tunnel_shared_series_t, queue);
+
+        if (s->generation >= oldest) {
+            continue;
+        }
+
+        for (i = 0; i < NGX_MAX_PROCESSES; i++) {
+            slot = sh->slots[i];
+
+            if (slot && s->index < slot->ncounters
+                && slot->counters[s->index])
+            {
+                ngx_tunnel_counters_add(&sh->gone, slot->counters[s->index]);
+
+                ngx_slab_free_locked(zone->shpool, slot->counters[s->index]);
+                slot->counters[s->index] = NULL;
+            }
+        }
+
+        ngx_slab_free_locked(zone->shpool, s->data);
+
+        ngx_queue_remove(q);
+        ngx_queue_insert_tail(&sh->unused, q);
+    }
+}
+
+
+/* counters are nothing but numbers of one type */
+
+void
+ngx_tunnel_counters_add(ngx_tunnel_counters_t *sum,
+    ngx_tunnel_counters_t *counters)
+{
+    uint64_t    *to, *from;
+    ngx_uint_t   i;
+
+    to = (uint64_t *) sum;
+    from = (uint64_t *) counters;
+
+    for (i = 0; i < sizeof(ngx_tunnel_counters_t) / sizeof(uint64_t); i++) {
+        to[i] += from[i];
+    }
 }
 
 
@@ -330,11 +432,13 @@ ngx_tunnel_zone_start(ngx_tunnel_zone_t *zone, ngx_cycle_t *cycle)
     ngx_uint_t               i, recheck;
     ngx_tunnel_zone_rule_t  *rules;
 
-    if (ngx_process == NGX_PROCESS_HELPER || zone->started) {
+    if (ngx_process == NGX_PROCESS_HELPER || zone->slot
+        || zone->tried == ngx_time())
+    {
         return;
     }
 
-    zone->started = 1;
+    zone->tried = ngx_time();
 
     zone->timer.handler = ngx_tunnel_zone_tick;
     zone->timer.data = zone;
@@ -409,6 +513,8 @@ ngx_tunnel_slot_claim(ngx_tunnel_zone_t *zone)
         }
 
         ngx_memzero(slot, sizeof(ngx_tunnel_slot_t));
+        ngx_queue_init(&slot->chunks);
+
         sh->slots[ngx_process_slot] = slot;
     }
 
@@ -492,6 +598,7 @@ static void
 ngx_tunnel_slot_reap(ngx_tunnel_zone_t *zone, ngx_tunnel_slot_t *slot)
 {
     ngx_uint_t                 i;
+    ngx_queue_t               *q;
     ngx_tunnel_live_t         *live;
     ngx_tunnel_chunk_t        *chunk;
     ngx_tunnel_counters_t     *counters;
@@ -511,9 +618,11 @@ ngx_tunnel_slot_reap(ngx_tunnel_zone_t *zone, ngx_tunnel_slot_t *slot)
         }
     }
 
-    while (slot->chunks) {
-        chunk = slot->chunks;
-        slot->chunks = chunk->next;
+    while (!ngx_queue_empty(&slot->chunks)) {
+        q = ngx_queue_head(&slot->chunks);
+        ngx_queue_remove(q);
+
+        chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
 
         for (i = 0; i < chunk->n; i++) {
             live = &chunk->live[i];
@@ -524,15 +633,13 @@ ngx_tunnel_slot_reap(ngx_tunnel_zone_t *zone, ngx_tunnel_slot_t *slot)
             }
         }
 
-        chunk->next = sh->chunks;
-        sh->chunks = chunk;
+        ngx_slab_free_locked(zone->shpool, chunk);
     }
 
     (void) ngx_atomic_fetch_add(&sh->connections,
                                 -(ngx_atomic_int_t) slot->connections);
 
     slot->pid = 0;
-    slot->free = NULL;
     slot->nlive = 0;
     slot->connections = 0;
     slot->buffers = 0;
@@ -564,6 +671,7 @@ static void
 ngx_tunnel_zone_tick(ngx_event_t *ev)
 {
     ngx_uint_t             i;
+    ngx_queue_t           *q;
     ngx_tunnel_live_t     *live;
     ngx_tunnel_stat_t     *st;
     ngx_tunnel_slot_t     *slot;
@@ -578,7 +686,13 @@ ngx_tunnel_zone_tick(ngx_event_t *ev)
         zone->looked = slot->look;
         ngx_memory_barrier();
 
-        for (chunk = slot->chunks; chunk; chunk = chunk->next) {
+        zone->scanning = 1;
+
+        for (q = ngx_queue_head(&slot->chunks);
+             q != ngx_queue_sentinel(&slot->chunks);
+             q = ngx_queue_next(q))
+        {
+            chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
 
             for (i = 0; i < chunk->n; i++) {
                 live = &chunk->live[i];
@@ -589,6 +703,12 @@ ngx_tunnel_zone_tick(ngx_event_t *ev)
                 }
             }
         }
+
+        zone->scanning = 0;
+
+        ngx_shmtx_lock(&zone->shpool->mutex);
+        ngx_tunnel_slot_sort(zone);
+        ngx_shmtx_unlock(&zone->shpool->mutex);
     }
 
     slot->buffers = 0;
@@ -631,7 +751,10 @@ ngx_tunnel_stat_init(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf)
 
     if (zone->slot == NULL) {
 
-        /* a single process does not start anew with its configuration */
+        /*
+         * a single process does not start anew with its configuration, and a
+         * worker that had no room may have it now
+         */
 
         ngx_tunnel_zone_start(zone, (ngx_cycle_t *) ngx_cycle);
 
@@ -683,7 +806,10 @@ ngx_tunnel_stat_enter(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf)
     ngx_tunnel_zone_shared_t  *sh;
 
     if (ngx_tunnel_stat_init(st, conf) != NGX_OK) {
-        return NGX_OK;
+
+        /* a limit that can't be seen to is not let go */
+
+        return conf->max_connections ? NGX_BUSY : NGX_OK;
     }
 
     zone = st->zone;
@@ -834,8 +960,14 @@ ngx_tunnel_stat_open(ngx_tunnel_stat_t *st, ngx_tunnel_stat_conf_t *conf,
         live->address_len = (u_char) ngx_min(opened->address->len,
                                              NGX_TUNNEL_ADDRESS_LEN);
 
-        ngx_memcpy(live->client, opened->client.data, live->client_len);
-        ngx_memcpy(live->address, opened->address->data, live->address_len);
+        if (live->client_len) {
+            ngx_memcpy(live->client, opened->client.data, live->client_len);
+        }
+
+        if (live->address_len) {
+            ngx_memcpy(live->address, opened->address->data,
+                       live->address_len);
+        }
 
         live->kill = 0;
         live->id = opened->id;
@@ -905,56 +1037,143 @@ ngx_tunnel_stat_end(ngx_tunnel_stat_t *st, ngx_tunnel_reason_e reason,
 static ngx_tunnel_live_t *
 ngx_tunnel_live_get(ngx_tunnel_zone_t *zone)
 {
-    ngx_uint_t           i;
     ngx_tunnel_live_t   *live;
     ngx_tunnel_slot_t   *slot;
     ngx_tunnel_chunk_t  *chunk;
 
     slot = zone->slot;
+    chunk = NULL;
 
-    if (slot->free == NULL) {
-        chunk = zone->sh->chunks;
-
-        if (chunk) {
-            zone->sh->chunks = chunk->next;
-
-        } else {
-            chunk = ngx_tunnel_zone_alloc(zone, ngx_pagesize, zone->reserve);
-            if (chunk == NULL) {
-                return NULL;
-            }
-
-            chunk->n = (ngx_pagesize - offsetof(ngx_tunnel_chunk_t, live))
-                       / sizeof(ngx_tunnel_live_t);
-        }
-
-        for (i = 0; i < chunk->n; i++) {
-            ngx_memzero(&chunk->live[i], sizeof(ngx_tunnel_live_t));
-
-            chunk->live[i].next = slot->free;
-            slot->free = &chunk->live[i];
-        }
-
-        chunk->next = slot->chunks;
-        slot->chunks = chunk;
+    if (!ngx_queue_empty(&slot->chunks)) {
+        chunk = ngx_queue_data(ngx_queue_head(&slot->chunks),
+                               ngx_tunnel_chunk_t, queue);
     }
 
-    live = slot->free;
-    slot->free = live->next;
+    if (chunk == NULL || chunk->free == NULL) {
+        chunk = ngx_tunnel_chunk_create(zone);
+        if (chunk == NULL) {
+            return NULL;
+        }
+
+        ngx_queue_insert_head(&slot->chunks, &chunk->queue);
+    }
+
+    live = chunk->free;
+    chunk->free = live->next;
+    chunk->used++;
+
+    if (chunk->free == NULL) {
+        ngx_queue_remove(&chunk->queue);
+        ngx_queue_insert_tail(&slot->chunks, &chunk->queue);
+    }
+
     slot->nlive++;
 
     return live;
 }
 
 
+static ngx_tunnel_chunk_t *
+ngx_tunnel_chunk_create(ngx_tunnel_zone_t *zone)
+{
+    ngx_uint_t           i;
+    ngx_tunnel_chunk_t  *chunk;
+
+    chunk = ngx_tunnel_zone_alloc(zone, ngx_pagesize, zone->reserve);
+    if (chunk == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(chunk, ngx_pagesize);
+
+    chunk->n = (ngx_pagesize - offsetof(ngx_tunnel_chunk_t, live))
+               / sizeof(ngx_tunnel_live_t);
+
+    for (i = 0; i < chunk->n; i++) {
+        chunk->live[i].next = chunk->free;
+        chunk->free = &chunk->live[i];
+    }
+
+    return chunk;
+}
+
+
+/* a page that is empty is for all workers, but for the last one with room */
+
 static void
 ngx_tunnel_live_put(ngx_tunnel_zone_t *zone, ngx_tunnel_live_t *live)
 {
-    live->id = 0;
-    live->next = zone->slot->free;
+    ngx_tunnel_slot_t   *slot;
+    ngx_tunnel_chunk_t  *chunk, *last;
 
-    zone->slot->free = live;
-    zone->slot->nlive--;
+    slot = zone->slot;
+
+    /* the slab gives pages at their bounds */
+
+    chunk = (ngx_tunnel_chunk_t *) ((uintptr_t) live
+                                    & ~((uintptr_t) ngx_pagesize - 1));
+
+    live->id = 0;
+    live->next = chunk->free;
+
+    chunk->free = live;
+    chunk->used--;
+
+    slot->nlive--;
+
+    if (zone->scanning) {
+        return;
+    }
+
+    ngx_queue_remove(&chunk->queue);
+
+    if (chunk->used == 0 && !ngx_queue_empty(&slot->chunks)) {
+        last = ngx_queue_data(ngx_queue_head(&slot->chunks),
+                              ngx_tunnel_chunk_t, queue);
+
+        if (last->free) {
+            ngx_slab_free_locked(zone->shpool, chunk);
+            return;
+        }
+    }
+
+    ngx_queue_insert_head(&slot->chunks, &chunk->queue);
+}
+
+
+/* what ngx_tunnel_live_put() has left */
+
+static void
+ngx_tunnel_slot_sort(ngx_tunnel_zone_t *zone)
+{
+    ngx_queue_t         *q, *next, full;
+    ngx_tunnel_slot_t   *slot;
+    ngx_tunnel_chunk_t  *chunk;
+
+    slot = zone->slot;
+
+    ngx_queue_init(&full);
+
+    for (q = ngx_queue_head(&slot->chunks);
+         q != ngx_queue_sentinel(&slot->chunks);
+         q = next)
+    {
+        next = ngx_queue_next(q);
+        chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
+
+        if (chunk->used == 0) {
+            ngx_queue_remove(q);
+            ngx_slab_free_locked(zone->shpool, chunk);
+
+        } else if (chunk->free == NULL) {
+            ngx_queue_remove(q);
+            ngx_queue_insert_tail(&full, q);
+        }
+    }
+
+    if (!ngx_queue_empty(&full)) {
+        ngx_queue_add(&slot->chunks, &full);
+    }
 }
 
 

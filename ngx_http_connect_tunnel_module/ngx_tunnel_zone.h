@@ -100,6 +100,10 @@ typedef struct ngx_tunnel_node_s  ngx_tunnel_node_t;
 typedef struct ngx_tunnel_stat_s  ngx_tunnel_stat_t;
 
 
+/* of keys, longer ones are cut */
+
+#define NGX_TUNNEL_KEY_LEN      255
+
 #define NGX_TUNNEL_CLIENT_LEN   NGX_INET6_ADDRSTRLEN
 #define NGX_TUNNEL_ADDRESS_LEN  64
 
@@ -122,7 +126,7 @@ struct ngx_tunnel_live_s {
     ngx_tunnel_node_t            *target;
     ngx_tunnel_node_t            *key;           /* or NULL */
     ngx_tunnel_stat_t            *stat;          /* in its worker's memory */
-    ngx_tunnel_live_t            *next;          /* free one */
+    ngx_tunnel_live_t            *next;          /* free one of its chunk */
     ngx_uint_t                    series;
     ngx_uint_t                    generation;    /* of the configuration */
     off_t                         limits[NGX_TUNNEL_POLICY_LIMITS];
@@ -315,7 +319,8 @@ typedef struct {
 
 
 typedef struct {
-    ngx_tunnel_front_e            front;
+    ngx_tunnel_front_e            front;         /* NGX_TUNNEL_NO_FRONT: this
+                                                    one is not to be shown */
     ngx_str_t                     label;
     ngx_tunnel_counters_t         counters;
 } ngx_tunnel_snapshot_series_t;

@@ -183,9 +183,12 @@ ngx_tunnel_zone_label_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    if (value[1].len > 255) {
+    if (value[1].len > NGX_TUNNEL_KEY_LEN
+        || ngx_strlchr(value[1].data, value[1].data + value[1].len, '$'))
+    {
         return ngx_tunnel_conf_invalid(cf, cmd, &value[1],
-                                       "at most 255 bytes");
+                                       "of at most 255 bytes, and without "
+                                       "variables");
     }
 
     scf->label = value[1];
@@ -230,10 +233,11 @@ ngx_tunnel_zone_add(ngx_conf_t *cf, ngx_tunnel_stat_conf_t *conf,
     ngx_tunnel_zone_t     *zone, **z;
     ngx_tunnel_series_t  **series, *s;
 
-    if (conf->max_connections && conf->zone == NULL) {
+    if ((conf->max_connections || conf->recheck) && conf->zone == NULL) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"tunnel_max_connections\" requires "
-                           "\"tunnel_zone\"");
+                           "\"%s\" requires \"tunnel_zone\"",
+                           conf->recheck ? "target_recheck"
+                                         : "tunnel_max_connections");
         return NGX_ERROR;
     }
 
