@@ -169,7 +169,9 @@ ngx_http_connect_tunnel_intake_listen(ngx_cycle_t *cycle)
 
         /* those of stream, mail, and QUIC have other handlers */
 
-        if (ls[i].handler == ngx_http_init_connection) {
+        if (ls[i].handler == ngx_http_init_connection
+            && ls[i].type == SOCK_STREAM)
+        {
             ls[i].handler = ngx_http_intake_init_connection;
         }
     }

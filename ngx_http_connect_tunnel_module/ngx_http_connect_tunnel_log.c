@@ -109,9 +109,8 @@ ngx_http_connect_tunnel_log(ngx_tunnel_session_t *s)
     r->pool = saved.pool;
     s->pool = saved.pool;
 
-    r->realloc_captures = saved.realloc_captures;
-
 #if (NGX_PCRE)
+    r->realloc_captures = saved.realloc_captures;
     r->ncaptures = saved.ncaptures;
     r->captures = saved.captures;
     r->captures_data = saved.captures_data;

@@ -610,11 +610,12 @@ ngx_stream_connect_tunnel_log(ngx_tunnel_session_t *ts)
     size_t                                  nctx, nvar;
     ngx_pool_t                             *pool, *own;
     ngx_connection_t                       *c;
-    ngx_stream_session_t                   *s, saved;
+    ngx_stream_session_t                   *s;
     ngx_stream_variable_value_t            *variables;
     ngx_stream_core_main_conf_t            *cmcf;
     ngx_stream_connect_tunnel_main_conf_t  *ctmcf;
 #if (NGX_PCRE)
+    ngx_stream_session_t                    saved;
     int                                    *captures;
     size_t                                  ncaptures;
 #endif
@@ -654,9 +655,8 @@ ngx_stream_connect_tunnel_log(ngx_tunnel_session_t *ts)
 
     ngx_memcpy(ctx, s->ctx, nctx);
     ngx_memcpy(variables, s->variables, nvar);
-    saved = *s;
-
 #if (NGX_PCRE)
+    saved = *s;
     ncaptures = cmcf->ncaptures * sizeof(int);
     captures = s->captures ? ngx_palloc(pool, ncaptures) : NULL;
 

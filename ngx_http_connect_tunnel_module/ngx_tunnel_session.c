@@ -800,17 +800,31 @@ ngx_tunnel_session_register(ngx_tunnel_session_t *s)
 }
 
 
-/* of the blocks of a pool; what is larger than they are is gone by now */
+/*
+ * Of the blocks of a pool; what is larger than they are is gone by now.  A
+ * block may be a part of another one that was given back to the pool.
+ */
 
 static size_t
 ngx_tunnel_session_memory(ngx_pool_t *pool)
 {
-    size_t  size;
+    size_t       size;
+    ngx_pool_t  *p, *q;
 
     size = 0;
 
-    for ( /* void */ ; pool; pool = pool->d.next) {
-        size += pool->d.end - (u_char *) pool;
+    for (p = pool; p; p = p->d.next) {
+
+        for (q = pool; q != p; q = q->d.next) {
+
+            if ((u_char *) p > (u_char *) q && (u_char *) p < q->d.end) {
+                break;
+            }
+        }
+
+        if (q == p) {
+            size += p->d.end - (u_char *) p;
+        }
     }
 
     return size;

@@ -50,7 +50,7 @@ my $all = 'target_allow *:*; target_allow_address 127.0.0.0/8 ::1 unix:;';
 
 # names
 
-rules('deny', 8080, $all, "$all target_deny 127.0.0.1:$port;");
+rules('deny', 8080, $all, "$all target_deny 127.0.0.1:8091;");
 tunnels(8080, 'denied name', 1, sub { connect_open(@_, "127.0.0.1:$port") });
 tunnels(8080, 'another port', 0, sub { connect_open(@_,
 	"127.0.0.1:$other") });
@@ -168,12 +168,12 @@ tunnels(8194, 'passthrough, another', 0, sub { passthrough_open(@_,
 	'b.example') });
 
 rules('fixed', 8195, $all, 'target_allow *:1;',
-	tunnel => "passthrough 127.0.0.1:$port;", stream => 1);
+	tunnel => "passthrough 127.0.0.1:8091;", stream => 1);
 tunnels(8195, 'fixed, name that is not allowed', 1, sub {
 	passthrough_open(@_) });
 
 rules('fixed default', 8196, $all, '',
-	tunnel => "passthrough 127.0.0.1:$port;", stream => 1);
+	tunnel => "passthrough 127.0.0.1:8091;", stream => 1);
 tunnels(8196, 'fixed, default rules', 0, sub { passthrough_open(@_) });
 
 rules('unix', 8197, $all, 'target_allow *:*;',

@@ -16,6 +16,7 @@ use lib grep { defined } $ENV{TEST_NGINX_LIB}, 'lib';
 use Test::Nginx;
 use Test::Nginx::Tunnel;
 use Test::Nginx::Namespace qw/ net /;
+use Test::Nginx::Datagram;
 use Test::Nginx::Relay;
 use Test::Nginx::Socks;
 use Test::Nginx::Status;
@@ -135,6 +136,9 @@ for my $result (@results) {
 server($_, 'names', '', 'name.example'), server($_, 'canceled', '', 8101),
 	server($_, 'machine_limit', 'relay_quota full;', 8091),
 	server($_, 'full', 'tunnel_zone small;', 8091) for @fronts;
+
+server('socks', 'commands', 'socks_udp on; socks_bind on; '
+	. 'socks_bind_timeout 1s;');
 
 # something goes on here while others are refused
 
@@ -416,11 +420,18 @@ $cached += status_server($names, $_, 'names')->{dns}{cached} for @fronts;
 is($cached, 4 * @fronts - $queries, 'all but those asked were cached')
 	or diag($queries);
 
+commands();
+
 complete($beside);
 wait_status(sub { $_[0]{total}{active} == 0 });
 
 my $last = status();
 is_deeply([ status_bad($last) ], [], 'all fits');
+is(join(' ', map { my $name = $_; my $sum = 0;
+	$sum += $_->{$name} for @{$last->{servers}}; $sum }
+	qw/ opened received sent spliced /),
+	join(' ', @{$last->{total}}{qw/ opened received sent spliced /}),
+	'total is that of all');
 is($last->{zone}{untracked}, 0, 'all were in the table');
 is(scalar @{$last->{tunnels}}, 0, 'table is empty');
 
@@ -549,6 +560,81 @@ sub end_them {
 	isnt((read_all($_))[1], 'TIMEOUT', "$front, ended") for @_;
 }
 
+# What else there is to ask of SOCKS: to listen, and datagrams.
+
+sub commands {
+	my $addr = port($port{'socks commands'});
+	my $now = sub { status_server($_[0] || status(), 'socks', 'commands') };
+
+	my ($timeout) = socks_command($addr, 5, 'bind', '0.0.0.0', 0);
+	my ($left) = socks_command($addr, 5, 'bind', '0.0.0.0', 0);
+	my ($s, undef, $listener) = socks_command($addr, 5, 'bind',
+		'0.0.0.0', 0);
+
+	my $c = $now->();
+	is("$c->{connecting} $c->{active}", '3 0', 'bind, before a peer');
+
+	my $peer = peer_connect($listener);
+	my (undef, $from) = read_reply($s, 5);
+	reset_close($left);
+
+	write_all($s, 'hello');
+	is(read_n($peer, 5), 'hello', 'bind');
+
+	my $status = wait_status(sub {
+		$now->($_[0])->{received} == 5
+			&& $now->($_[0])->{results}{canceled};
+	}) || status();
+
+	$c = $now->($status);
+	is("$c->{connecting} $c->{active} $c->{received} $c->{sent}",
+		'1 1 5 0', 'bind, with a peer');
+	is((status_tunnel($status, server => 'commands'))[0]{address}, $from,
+		'bind, address');
+
+	half_close($_) for $s, $peer;
+	read_all($_) for $s, $peer;
+	read_all($timeout);
+
+	# datagrams, of which the payload counts
+
+	my $u = udp_associate($addr);
+	my $target = udp_socket('127.0.0.1');
+
+	is(udp_echo($u, $target, pattern($_)), '', 'datagram')
+		for 10, 1000;
+
+	$status = wait_status(sub { $now->($_[0])->{sent} == 1010 }, timeout => 2)
+		|| status();
+	$c = $now->($status);
+	is("$c->{active} $c->{received} $c->{sent}", '1 1015 1010',
+		'association');
+
+	my ($tunnel) = status_tunnel($status, server => 'commands');
+	is("$tunnel->{target} $tunnel->{received} $tunnel->{sent}",
+		'UDP 1010 1010', 'association in the table');
+
+	is((delete_tunnel("id=$tunnel->{id}"))[0], 202,
+		'association, to be ended');
+	isnt((read_all($u->{tcp}))[1], 'TIMEOUT', 'association, ended');
+	udp_end($u);
+
+	$u = udp_associate($addr);
+	udp_end($u);
+
+	$c = $now->(wait_status(sub {
+		my $c = $now->($_[0]);
+		$c->{opened} == 3 && !$c->{active};
+	}) || status());
+
+	is(status_nonzero($c->{results}),
+		'canceled:1 connect_timeout:1 ok:3', 'commands, results');
+	is(status_nonzero($c->{ended}), 'client_closed:1 completed:1 killed:1',
+		'commands, ended');
+	is(join(' ', map { $c->{$_}{count} } qw/ connect_time resolve_time
+		lifetime size /), '0 0 3 3', 'commands, histograms');
+}
+
 # Bytes are counted when they move.
 
 sub moving {
@@ -611,6 +697,10 @@ sub compare {
 		$seen{$id}++;
 		$sum->{received} += $received if $received ne '-';
 		$sum->{sent} += $sent if $sent ne '-';
+
+		# a peer that connects is not connected to
+
+		$connect = '-' if $label{$port} eq 'socks commands';
 
 		my %value = (connect_time => $connect,
 			resolve_time => $resolve, first_byte_time => $first,

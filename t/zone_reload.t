@@ -23,7 +23,7 @@ use Test::Nginx::Status;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http stream/)->plan(57);
+my $t = Test::Nginx->new()->has(qw/http stream/)->plan(59);
 
 my @fronts = qw/ connect socks passthrough /;
 
@@ -75,8 +75,8 @@ is(scalar(grep { !$worker{$_} } workers($t),
 	map { $_->{pid} } @{$now->{tunnels}}), 0,
 	'workers of three configurations');
 is(scalar @{$now->{tunnels}}, 9, 'tunnels of three configurations');
-is(join(' ', map { $_->{age} } @{$now->{tunnels}}),
-	join(' ', sort { $b <=> $a } map { $_->{age} } @{$now->{tunnels}}),
+is(join(' ', map { $_->{start} } @{$now->{tunnels}}),
+	join(' ', sort { $a <=> $b } map { $_->{start} } @{$now->{tunnels}}),
 	'oldest first');
 is_deeply([ status_bad($now) ], [], 'all fits');
 
@@ -146,7 +146,14 @@ is(line($now, $_, 'last'), 'opened 1, active 0, received 5, sent 5, '
 	. 'results ok:1, ended shutdown:1', "$_, shut down, counted")
 	for @fronts;
 ok(wait_status(sub { @{$_[0]{workers}} == 2 }), 'these have gone');
-is_deeply([ status_bad(status()) ], [], 'all fits in the end');
+
+# a label that is no more is only in the total
+
+$now = status();
+is_deeply([ status_bad($now) ], [], 'all fits in the end');
+is(join(' ', sort map { $_->{server} } @{$now->{servers}}),
+	join(' ', ('last') x @fronts), 'labels of the configuration');
+is($now->{total}{opened}, 21, 'but all are in the total');
 
 # a zone of another size is another one
 
