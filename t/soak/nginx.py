@@ -45,6 +45,12 @@ http {
     uwsgi_temp_path %(dir)s/uwsgi;
     scgi_temp_path %(dir)s/scgi;
 
+    tunnel_zone tunnels:4m;
+    tunnel_zone_key $http_x_key max=16;
+    tunnel_max_connections 100000;
+    tunnel_log_interval 1s;
+    target_recheck on;
+
     map $http_x_policy $policy { default $http_x_policy; }
     %(shared)s
 
@@ -100,6 +106,7 @@ http {
         listen 127.0.0.1:%(status)d;
         access_log off;
         location / { stub_status; }
+        location /tunnels { tunnel_status json; }
     }
 }
 
@@ -107,6 +114,10 @@ stream {
     log_format ends '$pid $connection $msec $server_port '
                     '$status $tunnel_result $tunnel_reason';
     access_log %(dir)s/stream.log ends;
+
+    tunnel_zone tunnels;
+    tunnel_zone_key $socks_user$preread_host max=16;
+    target_recheck on;
 
     # the user of SOCKS, or the first label of a host
     map $socks_user$preread_host $policy {

@@ -13,6 +13,7 @@ After each, all is quiet, and checked: TAP, and the tables at the end.
 
 import asyncio
 import collections
+import json
 import logging
 import os
 import random
@@ -198,14 +199,37 @@ class Soak:
 
     # checks
 
+    async def get(self, uri):
+        reader, writer = await asyncio.open_connection('127.0.0.1',
+                                                       self.ports['status'])
+        writer.write(b'GET %s HTTP/1.0\r\n\r\n' % uri)
+        body = (await reader.read()).split(b'\r\n\r\n', 1)[1]
+        writer.close()
+
+        return body
+
+    async def zone(self):
+        """Whether the zone has counted each tunnel once, and has none left."""
+
+        status = json.loads(await self.get(b'/tunnels'))
+        total = status['total']
+        self.last_zone = {
+            'table': len(status['tunnels']), 'active': total['active'],
+            'connecting': total['connecting'], 'memory': total['memory'],
+            'opened': total['opened'], 'ended': sum(total['ended'].values()),
+            'nodes': sum(n['active']
+                         for n in status['keys'] + status['targets']),
+            'negative': [n for n in total if isinstance(total[n], int)
+                         and total[n] >= 1 << 63]}
+
+        return (self.last_zone['opened'] == self.last_zone['ended'] > 0
+                and not any(v for k, v in self.last_zone.items()
+                            if k not in ('opened', 'ended')))
+
     async def status(self):
         """stub_status, with the connection that asks for it."""
 
-        reader, writer = await asyncio.open_connection('127.0.0.1',
-                                                       self.ports['status'])
-        writer.write(b'GET / HTTP/1.0\r\n\r\n')
-        words = (await reader.read()).split(b'\r\n\r\n')[1].split()
-        writer.close()
+        words = (await self.get(b'/')).split()
 
         return {'active': int(words[2]), 'accepted': int(words[7]),
                 'handled': int(words[8]), 'reading': int(words[11]),
@@ -290,6 +314,9 @@ class Soak:
         master = memory(self.nginx.master) - self.base_master
         self.ok(master < bound, f'{phase}: memory of the master',
                 f'grown by {master} kilobytes')
+
+        good = await self.until(self.zone)
+        self.ok(good, f'{phase}: tunnel_zone', self.last_zone)
 
         if status:
             good = await self.until(self.counted)
