@@ -880,6 +880,10 @@ ngx_http_connect_tunnel_ended(ngx_tunnel_session_t *s)
 
     ngx_http_set_log_request(c->log, r);
 
+    /* the request may go on, with a post_action */
+
+    ngx_tunnel_session_close(s);
+
     switch (s->relay->reason) {
 
     case NGX_TUNNEL_COMPLETED:

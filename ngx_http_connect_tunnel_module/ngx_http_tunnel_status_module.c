@@ -453,14 +453,24 @@ ngx_http_tunnel_status_text(ngx_http_request_t *r,
     ngx_http_tunnel_status_request_t *sr, ngx_http_tunnel_status_t *st,
     ngx_pool_t *pool, ngx_http_tunnel_text_t *text, const char **type)
 {
-    ngx_uint_t   tunnels;
+    ngx_uint_t   what;
     ngx_time_t  *tp;
 
-    tunnels = sr->limit && !sr->named
-              && sr->format != ngx_http_tunnel_status_is_prometheus;
+    what = 0;
+
+    if (!sr->named) {
+
+        if (sr->limit && sr->format != ngx_http_tunnel_status_is_prometheus) {
+            what |= NGX_TUNNEL_SNAPSHOT_TUNNELS;
+        }
+
+        if (sr->format != ngx_http_tunnel_status_is_html) {
+            what |= NGX_TUNNEL_SNAPSHOT_NODES;
+        }
+    }
 
     if (ngx_tunnel_zone_snapshot(ngx_http_tunnel_status_zone(r), pool, sr->id,
-                                 tunnels, &st->snap)
+                                 what, &st->snap)
         != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -1312,7 +1312,9 @@ ngx_tunnel_relay_done(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 void
 ngx_tunnel_relay_end(ngx_tunnel_relay_t *relay, ngx_tunnel_reason_e reason)
 {
-    ngx_tunnel_relay_done(relay, reason);
+    if (!relay->done) {
+        ngx_tunnel_relay_done(relay, reason);
+    }
 }
 
 

@@ -200,6 +200,7 @@ ngx_tunnel_session_refused(void *data, ngx_str_t *target, ngx_str_t *address,
 {
     ngx_tunnel_recheck_t *recheck = data;
 
+    u_char                *port;
     ngx_int_t              rc;
     ngx_str_t              what;
     ngx_addr_t             addr;
@@ -210,14 +211,26 @@ ngx_tunnel_session_refused(void *data, ngx_str_t *target, ngx_str_t *address,
 
     rules = recheck->rules;
 
-    if (named
-        && ngx_tunnel_target_parse(&t, target->data, target->len) == NULL
-        && ngx_tunnel_session_declined(rules,
-                                 ngx_tunnel_rules_check_target(rules, &t,
-                                                               trusted, log,
-                                                               &what)))
-    {
-        return 1;
+    if (named) {
+
+        /* that of BIND may have port 0 */
+
+        for (port = target->data + target->len; port[-1] != ':'; port--) {
+            /* void */
+        }
+
+        if (ngx_tunnel_target_set(&t, target->data, port - 1 - target->data,
+                                  (in_port_t) ngx_atoi(port, target->data
+                                                       + target->len - port)))
+        {
+            return 1;
+        }
+
+        rc = ngx_tunnel_rules_check_target(rules, &t, trusted, log, &what);
+
+        if (ngx_tunnel_session_declined(rules, rc)) {
+            return 1;
+        }
     }
 
     pool = ngx_create_pool(NGX_MIN_POOL_SIZE, log);
@@ -651,6 +664,10 @@ ngx_tunnel_session_fail(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
 
     if (s->conf) {
         ngx_tunnel_stat_result(&s->stat, &s->conf->stat, result);
+
+        /* the client may stay for long to hear it */
+
+        ngx_tunnel_stat_leave(&s->stat);
     }
 
     target = s->target ? &s->target->text : &s->asked;

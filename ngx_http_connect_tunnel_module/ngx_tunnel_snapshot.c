@@ -5,21 +5,42 @@
 
 
 #include "ngx_tunnel_shared.h"
+#include "ngx_tunnel_target.h"
 
 
 /* bytes of the name of a target or key, as most of them have */
 
 #define NGX_TUNNEL_SNAPSHOT_NAME    32
 
-/* tunnels whose rules are asked again at once, and how often that is, msec */
+/*
+ * Tunnels that are looked at before others may open theirs, how often that is
+ * before other events have their turn, and the time until it goes on, msec
+ */
 
-#define NGX_TUNNEL_RECHECK_TUNNELS  500
-#define NGX_TUNNEL_RECHECK_TICK     100
+#define NGX_TUNNEL_RECHECK_BATCH    32
+#define NGX_TUNNEL_RECHECK_BATCHES  8
+#define NGX_TUNNEL_RECHECK_TICK     50
 #define NGX_TUNNEL_RECHECK_IDLE     1000
 
 
+/* a tunnel whose rules are asked again */
+
+typedef struct {
+    ngx_tunnel_slot_t            *slot;
+    ngx_tunnel_live_t            *live;
+    uint64_t                      id;
+    ngx_uint_t                    series;
+    ngx_uint_t                    named;
+    ngx_uint_t                    trusted;
+    ngx_str_t                     target;
+    ngx_str_t                     address;
+    u_char                        names[NGX_TUNNEL_TARGET_LEN
+                                        + NGX_TUNNEL_ADDRESS_LEN];
+} ngx_tunnel_recheck_tunnel_t;
+
+
 static ngx_int_t ngx_tunnel_snapshot_init(ngx_tunnel_snapshot_t *snap,
-    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, ngx_uint_t tunnels);
+    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, ngx_uint_t what);
 static ngx_int_t ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_slot_t *slot);
 static void ngx_tunnel_snapshot_count(ngx_tunnel_counters_t *counters);
@@ -38,13 +59,17 @@ static int ngx_libc_cdecl ngx_tunnel_snapshot_age(const void *one,
     const void *two);
 static ngx_uint_t ngx_tunnel_zone_matches(ngx_tunnel_match_t *match,
     ngx_tunnel_live_t *live);
+static ngx_uint_t ngx_tunnel_zone_unchecked(ngx_tunnel_zone_t *zone,
+    ngx_tunnel_recheck_tunnel_t *t, ngx_uint_t *others);
+static void ngx_tunnel_zone_copy(ngx_tunnel_recheck_tunnel_t *t,
+    ngx_tunnel_slot_t *slot, ngx_tunnel_live_t *live);
 static ngx_uint_t ngx_tunnel_zone_refused(ngx_tunnel_zone_t *zone,
-    ngx_tunnel_live_t *live, ngx_log_t *log);
+    ngx_tunnel_recheck_tunnel_t *t, ngx_log_t *log);
 
 
 ngx_int_t
 ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
-    uint64_t id, ngx_uint_t tunnels, ngx_tunnel_snapshot_t *snap)
+    uint64_t id, ngx_uint_t what, ngx_tunnel_snapshot_t *snap)
 {
     ngx_int_t                      rc;
     ngx_uint_t                     i;
@@ -60,7 +85,7 @@ ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
     snap->name = shm_zone->shm.name;
     snap->size = shm_zone->shm.size;
 
-    if (ngx_tunnel_snapshot_init(snap, sh, pool, tunnels) != NGX_OK) {
+    if (ngx_tunnel_snapshot_init(snap, sh, pool, what) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -81,11 +106,11 @@ ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
         }
     }
 
-    if (rc == NGX_OK) {
+    if (rc == NGX_OK && (what & NGX_TUNNEL_SNAPSHOT_NODES)) {
         rc = ngx_tunnel_snapshot_nodes(snap, sh);
     }
 
-    if (rc == NGX_OK && (tunnels || id)) {
+    if (rc == NGX_OK && ((what & NGX_TUNNEL_SNAPSHOT_TUNNELS) || id)) {
         rc = ngx_tunnel_snapshot_tunnels(snap, sh, id);
     }
 
@@ -121,21 +146,29 @@ ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
 
 static ngx_int_t
 ngx_tunnel_snapshot_init(ngx_tunnel_snapshot_t *snap,
-    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, ngx_uint_t tunnels)
+    ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, ngx_uint_t what)
 {
     size_t      size;
-    ngx_uint_t  i, n, nodes;
+    ngx_uint_t  i, n, targets, keys;
 
-    n = 16;
+    n = 1;
 
-    for (i = 0; i < NGX_MAX_PROCESSES && tunnels; i++) {
-        n += sh->slots[i] ? sh->slots[i]->nlive : 0;
+    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
+
+        if (sh->slots[i] && (what & NGX_TUNNEL_SNAPSHOT_TUNNELS)) {
+            n += sh->slots[i]->nlive;
+        }
     }
 
-    nodes = sh->nnodes[NGX_TUNNEL_NODE_TARGET]
-            + sh->nnodes[NGX_TUNNEL_NODE_KEY] + 16;
+    targets = 1;
+    keys = 1;
 
-    size = (n + nodes) * NGX_TUNNEL_SNAPSHOT_NAME;
+    if (what & NGX_TUNNEL_SNAPSHOT_NODES) {
+        targets += sh->nnodes[NGX_TUNNEL_NODE_TARGET];
+        keys += sh->nnodes[NGX_TUNNEL_NODE_KEY];
+    }
+
+    size = (n + targets + keys) * NGX_TUNNEL_SNAPSHOT_NAME;
 
     snap->pos = ngx_pcalloc(pool, size);
     if (snap->pos == NULL) {
@@ -150,12 +183,10 @@ ngx_tunnel_snapshot_init(ngx_tunnel_snapshot_t *snap,
         || ngx_array_init(&snap->series, pool, sh->nseries + 1,
                           sizeof(ngx_tunnel_snapshot_series_t))
            != NGX_OK
-        || ngx_array_init(&snap->keys, pool,
-                          sh->nnodes[NGX_TUNNEL_NODE_KEY] + 1,
+        || ngx_array_init(&snap->keys, pool, keys,
                           sizeof(ngx_tunnel_snapshot_node_t))
            != NGX_OK
-        || ngx_array_init(&snap->targets, pool,
-                          sh->nnodes[NGX_TUNNEL_NODE_TARGET] + 1,
+        || ngx_array_init(&snap->targets, pool, targets,
                           sizeof(ngx_tunnel_snapshot_node_t))
            != NGX_OK
         || ngx_array_init(&snap->tunnels, pool, n,
@@ -583,24 +614,75 @@ ngx_tunnel_zone_matches(ngx_tunnel_match_t *match, ngx_tunnel_live_t *live)
 void
 ngx_tunnel_zone_recheck(ngx_event_t *ev)
 {
-    ngx_msec_t           tick;
-    ngx_uint_t           i, n, left, others;
-    ngx_queue_t         *q;
-    ngx_tunnel_live_t   *live;
-    ngx_tunnel_slot_t   *slot;
-    ngx_tunnel_zone_t   *zone;
-    ngx_tunnel_chunk_t  *chunk;
+    ngx_uint_t                    i, k, n, others;
+    ngx_tunnel_zone_t            *zone;
+    ngx_tunnel_recheck_tunnel_t   tunnels[NGX_TUNNEL_RECHECK_BATCH], *t;
 
     zone = ev->data;
 
-    left = NGX_TUNNEL_RECHECK_TUNNELS;
+    n = 0;
     others = 0;
+
+    for (i = 0; i < NGX_TUNNEL_RECHECK_BATCHES; i++) {
+
+        n = ngx_tunnel_zone_unchecked(zone, tunnels, &others);
+
+        /* there may be many rules, so they are asked without the mutex */
+
+        for (k = 0; k < n; k++) {
+            t = &tunnels[k];
+
+            if (!ngx_tunnel_zone_refused(zone, t, ev->log)) {
+                t->id = 0;
+            }
+        }
+
+        ngx_shmtx_lock(&zone->shpool->mutex);
+
+        for (k = 0; k < n; k++) {
+            t = &tunnels[k];
+
+            /* by now it may have ended, and its memory be another's */
+
+            if (t->id && t->live->id == t->id) {
+                ngx_tunnel_zone_end_soon(t->slot, t->live, NGX_TUNNEL_DENIED);
+            }
+        }
+
+        ngx_shmtx_unlock(&zone->shpool->mutex);
+
+        if (n < NGX_TUNNEL_RECHECK_BATCH) {
+            break;
+        }
+    }
+
+    if (others) {
+        ngx_add_timer(ev, (n < NGX_TUNNEL_RECHECK_BATCH)
+                          ? NGX_TUNNEL_RECHECK_IDLE
+                          : NGX_TUNNEL_RECHECK_TICK);
+    }
+}
+
+
+/* returns how many there are, and sets others if there are such workers */
+
+static ngx_uint_t
+ngx_tunnel_zone_unchecked(ngx_tunnel_zone_t *zone,
+    ngx_tunnel_recheck_tunnel_t *t, ngx_uint_t *others)
+{
+    ngx_uint_t           i, k, n;
+    ngx_queue_t         *q;
+    ngx_tunnel_live_t   *live;
+    ngx_tunnel_slot_t   *slot;
+    ngx_tunnel_chunk_t  *chunk;
+
+    n = 0;
 
     ngx_shmtx_lock(&zone->shpool->mutex);
 
     ngx_tunnel_zone_sweep(zone);
 
-    for (i = 0; i < NGX_MAX_PROCESSES && left; i++) {
+    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
 
         slot = zone->sh->slots[i];
 
@@ -610,26 +692,20 @@ ngx_tunnel_zone_recheck(ngx_event_t *ev)
             continue;
         }
 
-        others = 1;
+        *others = 1;
 
         for (q = ngx_queue_head(&slot->chunks);
-             q != ngx_queue_sentinel(&slot->chunks) && left;
+             q != ngx_queue_sentinel(&slot->chunks);
              q = ngx_queue_next(q))
         {
             chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
 
-            for (n = 0; n < chunk->n && left; n++) {
-                live = &chunk->live[n];
+            for (k = 0; k < chunk->n && n < NGX_TUNNEL_RECHECK_BATCH; k++) {
+                live = &chunk->live[k];
 
-                if (live->id == 0 || live->checked >= zone->generation) {
-                    continue;
-                }
-
-                live->checked = zone->generation;
-                left--;
-
-                if (ngx_tunnel_zone_refused(zone, live, ev->log)) {
-                    ngx_tunnel_zone_end_soon(slot, live, NGX_TUNNEL_DENIED);
+                if (live->id && live->checked < zone->generation) {
+                    live->checked = zone->generation;
+                    ngx_tunnel_zone_copy(&t[n++], slot, live);
                 }
             }
         }
@@ -637,42 +713,65 @@ ngx_tunnel_zone_recheck(ngx_event_t *ev)
 
     ngx_shmtx_unlock(&zone->shpool->mutex);
 
-    if (others) {
-        tick = left ? NGX_TUNNEL_RECHECK_IDLE : NGX_TUNNEL_RECHECK_TICK;
-        ngx_add_timer(ev, tick);
-    }
+    return n;
+}
+
+
+static void
+ngx_tunnel_zone_copy(ngx_tunnel_recheck_tunnel_t *t, ngx_tunnel_slot_t *slot,
+    ngx_tunnel_live_t *live)
+{
+    u_char     *p;
+    ngx_str_t   name;
+
+    ngx_tunnel_node_name(live->target, &name);
+
+    t->slot = slot;
+    t->live = live;
+    t->id = live->id;
+    t->series = live->series;
+    t->trusted = live->trusted;
+
+    /* a target that is no host:port may be longer, and is not asked for */
+
+    t->named = (live->named && name.len <= NGX_TUNNEL_TARGET_LEN);
+
+    p = t->names;
+
+    t->target.data = p;
+    t->target.len = t->named ? name.len : 0;
+
+    p = ngx_cpymem(p, name.data, t->target.len);
+
+    t->address.data = p;
+    t->address.len = live->address_len;
+
+    ngx_memcpy(p, live->address, live->address_len);
 }
 
 
 /* whether no level that could have let it through lets it through now */
 
 static ngx_uint_t
-ngx_tunnel_zone_refused(ngx_tunnel_zone_t *zone, ngx_tunnel_live_t *live,
-    ngx_log_t *log)
+ngx_tunnel_zone_refused(ngx_tunnel_zone_t *zone,
+    ngx_tunnel_recheck_tunnel_t *t, ngx_log_t *log)
 {
-    ngx_str_t                target, address;
     ngx_uint_t               i, recheck;
     ngx_tunnel_zone_rule_t  *rules;
 
     rules = zone->rules.elts;
-
-    ngx_tunnel_node_name(live->target, &target);
-
-    address.len = live->address_len;
-    address.data = live->address;
-
     recheck = 0;
 
     for (i = 0; i < zone->rules.nelts; i++) {
 
-        if (rules[i].conf->series->index != live->series) {
+        if (rules[i].conf->series->index != t->series) {
             continue;
         }
 
         recheck |= rules[i].conf->recheck;
 
-        if (!rules[i].check(rules[i].data, &target, &address, live->named,
-                            live->trusted, log))
+        if (!rules[i].check(rules[i].data, &t->target, &t->address, t->named,
+                            t->trusted, log))
         {
             return 0;
         }

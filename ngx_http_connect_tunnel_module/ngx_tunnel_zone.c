@@ -1022,6 +1022,11 @@ ngx_tunnel_stat_end(ngx_tunnel_stat_t *st, ngx_tunnel_reason_e reason,
 
         ngx_shmtx_lock(&zone->shpool->mutex);
 
+        /* once, also if this worker is killed here */
+
+        st->live->id = 0;
+        ngx_memory_barrier();
+
         ngx_tunnel_node_release(zone, st->live->target, st->live);
         ngx_tunnel_node_release(zone, st->live->key, st->live);
 

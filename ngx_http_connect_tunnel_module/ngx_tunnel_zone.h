@@ -364,13 +364,18 @@ typedef struct {
 } ngx_tunnel_snapshot_t;
 
 
+/* what else is to be in a picture than counters */
+
+#define NGX_TUNNEL_SNAPSHOT_TUNNELS  1
+#define NGX_TUNNEL_SNAPSHOT_NODES    2           /* keys and targets */
+
 /*
  * Takes a picture, from the pool; of the tunnels only that of an id, if that
- * is not 0, or none unless "tunnels" is set.  NGX_OK or NGX_ERROR.
+ * is not 0.  NGX_OK or NGX_ERROR.
  */
 
 ngx_int_t ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
-    uint64_t id, ngx_uint_t tunnels, ngx_tunnel_snapshot_t *snap);
+    uint64_t id, ngx_uint_t what, ngx_tunnel_snapshot_t *snap);
 
 
 /* which tunnels: an id if it is not 0, or the string that is not empty */

@@ -233,14 +233,6 @@ ngx_tunnel_zone_add(ngx_conf_t *cf, ngx_tunnel_stat_conf_t *conf,
     ngx_tunnel_zone_t     *zone, **z;
     ngx_tunnel_series_t  **series, *s;
 
-    if ((conf->max_connections || conf->recheck) && conf->zone == NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"%s\" requires \"tunnel_zone\"",
-                           conf->recheck ? "target_recheck"
-                                         : "tunnel_max_connections");
-        return NGX_ERROR;
-    }
-
     if (conf->zone == NULL) {
         return NGX_OK;
     }
@@ -308,6 +300,14 @@ ngx_tunnel_zone_check(ngx_conf_t *cf, ngx_tunnel_stat_conf_t *conf,
 {
     ngx_tunnel_zone_t       *zone;
     ngx_tunnel_zone_rule_t  *rule;
+
+    if ((conf->max_connections || conf->recheck) && conf->zone == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%s\" requires \"tunnel_zone\"",
+                           conf->recheck ? "target_recheck"
+                                         : "tunnel_max_connections");
+        return NGX_ERROR;
+    }
 
     if (conf->series == NULL) {
         return NGX_OK;

@@ -20,10 +20,9 @@ use Test::Nginx::H2;
 use Test::Nginx::Status;
 
 use IO::Select qw//;
-use IO::Socket::IP qw//;
 use JSON::PP qw//;
 use POSIX qw//;
-use Socket qw/ SOCK_STREAM /;
+use Time::HiRes qw/ time /;
 
 ###############################################################################
 
@@ -37,7 +36,7 @@ use constant {
 };
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl http_v2 access auth_basic
-	stream stream_ssl socket_ssl_alpn/)->plan(563);
+	stream stream_ssl socket_ssl_alpn/)->plan(575);
 
 my $d = $t->testdir();
 
@@ -142,6 +141,23 @@ http {
         location /off2 {
             tunnel_status;
             tunnel_control off;
+        }
+
+        location /off3 {
+            tunnel_status;
+            tunnel_control on;
+
+            location /off3/inner {
+                tunnel_status;
+            }
+        }
+
+        location /off4 {
+            tunnel_status;
+
+            if ($request_method = DELETE) {
+                set $changed 1;
+            }
         }
 
         location /deny {
@@ -283,7 +299,7 @@ is(scalar(grep { / killed / } log_lines($t, 'tunnel.log')), $killed,
 	'all are logged');
 is(join("\n", status_bad($last)), '', 'counters agree');
 
-# the subs below hold it, too
+# its last checks are made when it goes, and not too late
 
 undef $t;
 
@@ -319,10 +335,12 @@ sub fronts_tests {
 		is(scalar @pair, 2, "$name, a tunnel in each worker");
 
 		for my $i (0 .. $#pair) {
-			is($pair[$i]{echo}->('hello'), 'hello', "$name, works");
-			$pair[$i]{name} = $name
+			my $r = $pair[$i];
+
+			is($r->{echo}->('hello'), 'hello', "$name, works");
+			$r->{name} = $name
 				. ($i ? ', other worker' : ', same worker');
-			push @all, $pair[$i];
+			push @all, $r;
 		}
 	}
 
@@ -352,8 +370,8 @@ sub fronts_tests {
 			\ time:\ \d+\.\d{3},\ id:\ $_/x }
 		map { $_->{id} } @all), '', 'error log has them');
 
-	is(answer(delete_tunnel("/tunnels/$_->{id}")), '404 error:text version:1',
-		"$_->{name}, not again") for @all;
+	is(answer(delete_tunnel("/tunnels/$_->{id}")),
+		'404 error:text version:1', "$_->{name}, not again") for @all;
 
 	$killed += @all;
 
@@ -768,7 +786,8 @@ sub refused_tests {
 
 	# methods
 
-	for my $method (qw/ POST PUT PATCH OPTIONS PROPFIND MKCOL KILL delete /)
+	for my $method (qw/ POST PUT PATCH OPTIONS PROPFIND MKCOL KILL
+		delete /)
 	{
 		my ($code, $head) = status_request("/status?id=$id",
 			method => $method, body => '{"method":"DELETE"}',
@@ -790,7 +809,7 @@ sub refused_tests {
 
 	# off
 
-	for my $uri (qw! /off /off2 !) {
+	for my $uri (qw! /off /off2 /off3/inner /off4 !) {
 		for my $query ("?id=$id", '?key=live1', "/tunnels/$id", '',
 			'?id=0', "?target=$target")
 		{
@@ -868,7 +887,8 @@ sub origin_tests {
 			'Sec-Fetch-Site: same-origin' ],
 		[ 'another, none', 'Origin: http://evil.example',
 			'Sec-Fetch-Site: none' ],
-		[ 'rebinding', 'Host: localhost:8070', 'Origin: http://localhost' ],
+		[ 'no port', 'Host: localhost:8070',
+			'Origin: http://localhost' ],
 	)
 	{
 		my ($name, @headers) = @$_;
@@ -989,7 +1009,8 @@ sub access_tests {
 sub one_tests {
 	my $r = connect_open(8080, 8091);
 	$r->{echo}->('hello');
-	my $tunnel = found($r->{key});
+	my $tunnel;
+	wait_for(sub { $tunnel = found($r->{key}); $tunnel->{sent} == 5 });
 	my $id = $tunnel->{id};
 
 	for my $uri ('/status', '/off') {
@@ -1190,8 +1211,7 @@ sub connect_open {
 	my ($s, $head);
 
 	if ($opt{from}) {
-		$s = IO::Socket::IP->new(Type => SOCK_STREAM, PeerPort => $addr,
-			PeerHost => '127.0.0.1', LocalHost => $opt{from});
+		$s = peer_connect("127.0.0.1:$addr", from => $opt{from});
 		write_all($s, connect_request($authority,
 			headers => \@headers));
 		$head = read_head($s);

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 
-# Tests for target_recheck: a reload ends the tunnels that the new rules refuse,
-# and no others.
+# Tests for target_recheck: a reload ends the tunnels that the new rules
+# refuse, and no others.
 
 ###############################################################################
 
@@ -38,8 +38,8 @@ my $d = $t->testdir();
 
 port($_) for 8070, 8080 .. 8090, 8091 .. 8094, 8180 .. 8199;
 
-# Rules are those of before and behind a reload.  A tunnel has a name, and the
-# label of its server; behind the reload it is denied or not.
+# Rules are those of before and behind a reload, as text of the configuration.
+# A tunnel has a name; behind the reload it is denied or not.
 
 my $port = port(8091);
 my $other = port(8092);
@@ -56,7 +56,7 @@ tunnels(8080, 'another port', 0, sub { connect_open(@_,
 	"127.0.0.1:$other") });
 tunnels(8080, 'another name', 0, sub { connect_open(@_, "localhost:$port") });
 
-rules('allow', 8081, $all, "target_allow *:$other; "
+rules('allow', 8081, $all, "target_allow *:%%PORT_8092%%; "
 	. 'target_allow_address 127.0.0.0/8;');
 tunnels(8081, 'not allowed any more', 1, sub { connect_open(@_,
 	"127.0.0.1:$port") });
@@ -101,7 +101,7 @@ tunnels(8087, 'dry run', 0, sub { connect_open(@_, "127.0.0.1:$port") });
 # several of one label
 
 rules('shared', 8088, $all, "$all target_deny *:*;");
-rules('shared', 8089, $all, "$all target_deny *:$other;");
+rules('shared', 8089, $all, "$all target_deny *:%%PORT_8092%%;");
 tunnels(8088, 'one of two allows', 0, sub { connect_open(@_,
 	"127.0.0.1:$port") });
 tunnels(8088, 'both deny', 1, sub { connect_open(@_, "127.0.0.1:$other") });
@@ -141,8 +141,8 @@ tunnels(8190, 'label of connect and socks', 0, sub { socks_open(@_,
 
 # stream
 
-rules('socks', 8191, $all, "$all target_deny *:$port;", tunnel => 'socks;',
-	stream => 1);
+rules('socks', 8191, $all, "$all target_deny *:%%PORT_8091%%;",
+	tunnel => 'socks;', stream => 1);
 tunnels(8191, 'socks 5', 1, sub { socks_open(@_, '5', '127.0.0.1', $port) });
 tunnels(8191, 'socks 4a', 1, sub { socks_open(@_, '4a', 'localhost',
 	$port) });
@@ -161,7 +161,7 @@ rules('bind', 8193, $all, "$all target_deny_address 127.0.0.2;",
 tunnels(8193, 'bind, denied peer', 1, sub { bind_open(@_, '127.0.0.2') });
 tunnels(8193, 'bind, another peer', 0, sub { bind_open(@_, '127.0.0.1') });
 
-rules('map', 8194, $all, "$all target_deny *:$port;",
+rules('map', 8194, $all, "$all target_deny *:%%PORT_8091%%;",
 	tunnel => 'tunnel_preread on; passthrough $target;', stream => 1);
 tunnels(8194, 'passthrough', 1, sub { passthrough_open(@_, 'a.example') });
 tunnels(8194, 'passthrough, another', 0, sub { passthrough_open(@_,
@@ -317,12 +317,13 @@ is(scalar(grep { echoed($_) != 2 } @open), 0, 'off, none of all');
 like($head, qr/ 403 /, 'though the rules are there');
 
 $new->{close}->();
-close $late_other;
+close $_ for $late, $late_socks, $late_other, map { $_->{s} } @many;
 $_->{close}->() for map { @{$_->{tunnels}} } @cases;
+delete $_->{tunnels} for @cases;
 
 ok(wait_for(sub { !grep { kill 0, $_ } @first }), 'workers of the beginning');
 
-# the subs below hold it, too
+# its last checks are made when it goes, and not too late
 
 undef $t;
 
@@ -490,7 +491,8 @@ sub configure {
 
 		my $label = $rules =~ /tunnel_label/ ? ''
 			: "tunnel_label \"$r->{label}\";";
-		my $h2 = $listen == 8081 ? h2_listen($t, "127.0.0.1:8090") : '';
+		my $h2 = $listen == 8081
+			? h2_listen($t, "127.0.0.1:8090") : '';
 
 		# a server of its own, as on nginx before 1.25.1 a listener is
 		# for HTTP/2 or not

@@ -305,7 +305,7 @@ early_tests();
 
 close $_ for @s;
 
-# the subs below hold it, too
+# its last checks are made when it goes, and not too late
 
 undef $t;
 
@@ -783,8 +783,8 @@ sub between_tests {
 		qr/\AA\{.*\}\s*B# HELP .*\nC\z/s, 'SSI, two');
 	like(body('/set.html', port => 8072), qr/\AA\{.*\}\s*B\z/s,
 		'SSI, into a variable');
-	like(body('/none.html', port => 8072), qr/\AA\{"version":1,"error":".*\}\nB\z/s,
-		'SSI, none');
+	like(body('/none.html', port => 8072),
+		qr/\AA\{"version":1,"error":".*\}\nB\z/s, 'SSI, none');
 
 	my ($code, $head) = status_request('/json.html', port => 8072);
 	like($head, qr!^Content-Type: text/html!m, 'SSI, type of the page');

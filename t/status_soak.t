@@ -190,7 +190,7 @@ cmp_ok($fronts{$_} || 0, '>', 0, "tunnels of $_")
 is(scalar(grep { ($_->{ended}{killed} || $_->{ended}{denied}) }
 	@{$end->{servers}}) > 1, 1, 'ended in more than one server');
 
-# the subs below hold it, too
+# its last checks are made when it goes, and not too late
 
 undef $t;
 

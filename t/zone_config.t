@@ -60,8 +60,9 @@ my @bad = (
 		qq/invalid value "$_" in "tunnel_zone_key" directive, $max/ ] }
 		'max=0', 'max=100001', 'max=', 'max=x', 'max=-1', 'max=1k',
 		'min=1', '10'),
-	[ "tunnel_label $long", qq/invalid value "$long" in "tunnel_label" /
-		. 'directive, it must be at most 255 bytes' ],
+	(map { [ "tunnel_label $_", qq/invalid value "$_" in "tunnel_label" /
+		. 'directive, it must be of at most 255 bytes, and without '
+		. 'variables' ] } $long, '$hostname', 'a$'),
 	(map { [ qq/tunnel_max_connections "$_"/, qq/invalid value "$_" in /
 		. '"tunnel_max_connections" directive, it must be a number' ] }
 		'', 'x', '-1', '1k', 'off', '1.5'),
@@ -110,6 +111,8 @@ my %good = (
 	tunnel_log_interval	=> [ '1s', '0', '1000ms', '5m', '60' ],
 	target_recheck		=> [ 'on', 'off' ],
 );
+
+my %needs = (tunnel_max_connections => '1', target_recheck => 'on');
 
 my @status = ('tunnel_status', 'tunnel_status html', 'tunnel_status json',
 	'tunnel_status prometheus', 'tunnel_status; tunnel_control on',
@@ -166,16 +169,14 @@ for my $directive (sort keys %good) {
 		my $text = "$directive $value";
 		my $short = substr $text, 0, 60;
 
-		$text = "tunnel_zone some; $text"
-			if $directive eq 'tunnel_max_connections';
+		$text = "tunnel_zone some; $text" if $needs{$directive};
 
 		is(join(' ', check($_, "$text;")), 0, "$short in $_")
 			for qw/ http stream location /;
 	}
 
 	my $text = "$directive $good{$directive}[0];";
-	my $zone = $directive eq 'tunnel_max_connections'
-		? 'tunnel_zone some;' : '';
+	my $zone = $needs{$directive} ? 'tunnel_zone some;' : '';
 
 	for my $what (qw/ http stream location /) {
 		is(join(' ', check($what, "$text $text")), '1 [emerg] "'
@@ -199,40 +200,45 @@ for my $case (@wrong) {
 
 # the zone that is needed
 
-my $needs = '1 [emerg] ' . sprintf $requires, 'tunnel_max_connections';
+for my $directive (sort keys %needs) {
+	my $message = '1 [emerg] ' . sprintf $requires, $directive;
+	my $needs = "$directive $needs{$directive};";
 
-for my $what (qw/ http stream /) {
-	my $handler = $what eq 'http' ? 'connect_tunnel;' : 'socks;';
-	my $server = "server { listen 127.0.0.1:8080; $handler %s }";
+	for my $what (qw/ http stream /) {
+		my $handler = $what eq 'http' ? 'connect_tunnel;' : 'socks;';
 
-	my $text = sub {
-		my ($outer, $inner) = @_;
-		return "$what { $outer " . sprintf($server, $inner) . ' }';
-	};
+		my $text = sub {
+			my ($outer, $inner) = @_;
 
-	is(join(' ', check_text($text->('', 'tunnel_max_connections 1;'))),
-		$needs, "$what, tunnel_max_connections without a zone");
-	is(join(' ', check_text($text->('tunnel_max_connections 1;', ''))),
-		$needs, "$what, inherited tunnel_max_connections");
-	is(join(' ', check_text($text->('tunnel_zone t:64k;',
-		'tunnel_zone off; tunnel_max_connections 1;'))), $needs,
-		"$what, tunnel_max_connections, zone off");
-	is(join(' ', check_text($text->('tunnel_zone t:64k;',
-		'tunnel_max_connections 1;'))), 0,
-		"$what, inherited zone");
-	is(join(' ', check_text($text->('tunnel_max_connections 1;',
-		'tunnel_zone t:64k;'))), 0, "$what, zone of the server");
-	is(join(' ', check_text("$what { tunnel_max_connections 1; "
-		. 'server { listen 127.0.0.1:8080; return 204; } }')), 0,
-		"$what, nothing that has tunnels");
+			return "$what { $outer server { listen 127.0.0.1:8080;"
+				. " $handler $inner } }";
+		};
+
+		is(join(' ', check_text($text->('', $needs))), $message,
+			"$what, $directive without a zone");
+		is(join(' ', check_text($text->($needs, ''))), $message,
+			"$what, inherited $directive");
+		is(join(' ', check_text($text->('tunnel_zone t:64k;',
+			"tunnel_zone off; $needs"))), $message,
+			"$what, $directive, zone off");
+		is(join(' ', check_text($text->('tunnel_zone t:64k;',
+			$needs))), 0, "$what, $directive, inherited zone");
+		is(join(' ', check_text($text->($needs,
+			'tunnel_zone t:64k;'))), 0,
+			"$what, $directive, zone of the server");
+		is(join(' ', check_text("$what { $needs server { "
+			. 'listen 127.0.0.1:8080; return 204; } }')), 0,
+			"$what, $directive, nothing that has tunnels");
+	}
+
+	my $location = 'http { server { location / { connect_tunnel; ';
+
+	is(join(' ', check_text("$location $needs } } }")), $message,
+		"$directive of a location without a zone");
+	is(join(' ', check_text("$location $needs tunnel_zone t:64k; } } }")),
+		0, "$directive of a location");
 }
 
-is(join(' ', check_text('http { server { location / { connect_tunnel; '
-	. 'tunnel_max_connections 1; } } }')), $needs,
-	'tunnel_max_connections of a location without a zone');
-is(join(' ', check_text('http { server { location / { connect_tunnel; '
-	. 'tunnel_max_connections 1; tunnel_zone t:64k; } } }')), 0,
-	'tunnel_max_connections of a location');
 is(join(' ', check_text('http { server { location / { tunnel_status; } } }')),
 	'1 [emerg] ' . (sprintf $requires, 'tunnel_status'),
 	'tunnel_status without a zone');
@@ -458,6 +464,7 @@ sub check_text {
 	my ($text) = @_;
 
 	$text = "events { }\n$text" unless $text =~ /events/;
+	$text =~ s/^http \{/http { access_log off;/mg;
 
 	# the place, which is not that of the directive for all of them
 
