@@ -15,6 +15,10 @@
 
 #define NGX_TUNNEL_CONNECT_POOL  1024
 
+/* what is more than so many bytes is no block of a pool */
+
+#define NGX_TUNNEL_POOL_BLOCK    65536
+
 
 /* what the rules of a level are asked with */
 
@@ -825,7 +829,7 @@ ngx_tunnel_session_register(ngx_tunnel_session_t *s)
 static size_t
 ngx_tunnel_session_memory(ngx_pool_t *pool)
 {
-    size_t       size;
+    size_t       size, block;
     ngx_pool_t  *p, *q;
 
     size = 0;
@@ -839,8 +843,10 @@ ngx_tunnel_session_memory(ngx_pool_t *pool)
             }
         }
 
-        if (q == p) {
-            size += p->d.end - (u_char *) p;
+        block = p->d.end - (u_char *) p;
+
+        if (q == p && block <= NGX_TUNNEL_POOL_BLOCK) {
+            size += block;
         }
     }
 
