@@ -23,6 +23,16 @@
 #define NGX_TUNNEL_RECHECK_IDLE     1000
 
 
+/* a place in the table; all zeroes is in front of it */
+
+typedef struct {
+    ngx_uint_t                    next;          /* slot */
+    ngx_tunnel_slot_t            *slot;
+    ngx_queue_t                  *chunk;         /* or NULL */
+    ngx_uint_t                    entry;
+} ngx_tunnel_walk_t;
+
+
 /* a tunnel whose rules are asked again */
 
 typedef struct {
@@ -39,6 +49,8 @@ typedef struct {
 } ngx_tunnel_recheck_tunnel_t;
 
 
+static ngx_tunnel_live_t *ngx_tunnel_walk(ngx_tunnel_walk_t *w,
+    ngx_tunnel_zone_shared_t *sh);
 static ngx_int_t ngx_tunnel_snapshot_init(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh, ngx_pool_t *pool, ngx_uint_t what);
 static ngx_int_t ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap,
@@ -359,13 +371,10 @@ ngx_tunnel_snapshot_nodes(ngx_tunnel_snapshot_t *snap,
 static void
 ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh)
 {
-    ngx_uint_t           i, n;
-    ngx_queue_t         *q;
-    ngx_rbtree_node_t   *rn;
-    ngx_tunnel_node_t   *node;
-    ngx_tunnel_live_t   *live;
-    ngx_tunnel_slot_t   *slot;
-    ngx_tunnel_chunk_t  *chunk;
+    ngx_rbtree_node_t  *rn;
+    ngx_tunnel_node_t  *node;
+    ngx_tunnel_live_t  *live;
+    ngx_tunnel_walk_t   walk;
 
     for (rn = ngx_rbtree_min(sh->rbtree.root, sh->rbtree.sentinel);
          rn;
@@ -377,35 +386,16 @@ ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh)
         node->moving_sent = 0;
     }
 
-    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
+    ngx_memzero(&walk, sizeof(ngx_tunnel_walk_t));
 
-        slot = sh->slots[i];
+    while ((live = ngx_tunnel_walk(&walk, sh)) != NULL) {
 
-        if (slot == NULL) {
-            continue;
-        }
+        live->target->moving_received += live->received;
+        live->target->moving_sent += live->sent;
 
-        for (q = ngx_queue_head(&slot->chunks);
-             q != ngx_queue_sentinel(&slot->chunks);
-             q = ngx_queue_next(q))
-        {
-            chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
-
-            for (n = 0; n < chunk->n; n++) {
-                live = &chunk->live[n];
-
-                if (live->id == 0) {
-                    continue;
-                }
-
-                live->target->moving_received += live->received;
-                live->target->moving_sent += live->sent;
-
-                if (live->key) {
-                    live->key->moving_received += live->received;
-                    live->key->moving_sent += live->sent;
-                }
-            }
+        if (live->key) {
+            live->key->moving_received += live->received;
+            live->key->moving_sent += live->sent;
         }
     }
 }
@@ -415,54 +405,78 @@ static ngx_int_t
 ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh, uint64_t id)
 {
-    ngx_uint_t                   i, n;
-    ngx_queue_t                 *q;
     ngx_tunnel_live_t           *live;
-    ngx_tunnel_slot_t           *slot;
-    ngx_tunnel_chunk_t          *chunk;
+    ngx_tunnel_walk_t            walk;
     ngx_tunnel_snapshot_live_t  *t;
 
-    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
+    ngx_memzero(&walk, sizeof(ngx_tunnel_walk_t));
 
-        slot = sh->slots[i];
+    while ((live = ngx_tunnel_walk(&walk, sh)) != NULL) {
 
-        if (slot == NULL) {
+        if (id && live->id != id) {
             continue;
         }
 
-        for (q = ngx_queue_head(&slot->chunks);
-             q != ngx_queue_sentinel(&slot->chunks);
-             q = ngx_queue_next(q))
+        t = ngx_array_push(&snap->tunnels);
+        if (t == NULL) {
+            return NGX_ERROR;
+        }
+
+        t->live = *live;
+        t->pid = walk.slot->pid;
+
+        if (ngx_tunnel_snapshot_copy(snap, live->target, &t->target) != NGX_OK
+            || ngx_tunnel_snapshot_copy(snap, live->key, &t->key) != NGX_OK)
         {
-            chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
-
-            for (n = 0; n < chunk->n; n++) {
-                live = &chunk->live[n];
-
-                if (live->id == 0 || (id && live->id != id)) {
-                    continue;
-                }
-
-                t = ngx_array_push(&snap->tunnels);
-                if (t == NULL) {
-                    return NGX_ERROR;
-                }
-
-                t->live = *live;
-                t->pid = slot->pid;
-
-                if (ngx_tunnel_snapshot_copy(snap, live->target, &t->target)
-                    != NGX_OK
-                    || ngx_tunnel_snapshot_copy(snap, live->key, &t->key)
-                       != NGX_OK)
-                {
-                    return NGX_ERROR;
-                }
-            }
+            return NGX_ERROR;
         }
     }
 
     return NGX_OK;
+}
+
+
+/* the next open tunnel of the table, with the mutex held; NULL at the end */
+
+static ngx_tunnel_live_t *
+ngx_tunnel_walk(ngx_tunnel_walk_t *w, ngx_tunnel_zone_shared_t *sh)
+{
+    ngx_tunnel_live_t   *live;
+    ngx_tunnel_chunk_t  *chunk;
+
+    for ( ;; ) {
+
+        while (w->chunk == NULL) {
+
+            if (w->next == NGX_MAX_PROCESSES) {
+                return NULL;
+            }
+
+            w->slot = sh->slots[w->next++];
+
+            if (w->slot && !ngx_queue_empty(&w->slot->chunks)) {
+                w->chunk = ngx_queue_head(&w->slot->chunks);
+                w->entry = 0;
+            }
+        }
+
+        chunk = ngx_queue_data(w->chunk, ngx_tunnel_chunk_t, queue);
+
+        while (w->entry < chunk->n) {
+            live = &chunk->live[w->entry++];
+
+            if (live->id) {
+                return live;
+            }
+        }
+
+        w->entry = 0;
+        w->chunk = ngx_queue_next(w->chunk);
+
+        if (w->chunk == ngx_queue_sentinel(&w->slot->chunks)) {
+            w->chunk = NULL;
+        }
+    }
 }
 
 
@@ -536,42 +550,25 @@ ngx_tunnel_snapshot_age(const void *one, const void *two)
 ngx_uint_t
 ngx_tunnel_zone_kill(ngx_shm_zone_t *shm_zone, ngx_tunnel_match_t *match)
 {
-    ngx_uint_t           i, n, killed;
-    ngx_queue_t         *q;
-    ngx_tunnel_live_t   *live;
-    ngx_tunnel_slot_t   *slot;
-    ngx_tunnel_zone_t   *zone;
-    ngx_tunnel_chunk_t  *chunk;
+    ngx_uint_t          killed;
+    ngx_tunnel_live_t  *live;
+    ngx_tunnel_walk_t   walk;
+    ngx_tunnel_zone_t  *zone;
 
     zone = shm_zone->data;
     killed = 0;
+
+    ngx_memzero(&walk, sizeof(ngx_tunnel_walk_t));
 
     ngx_shmtx_lock(&zone->shpool->mutex);
 
     ngx_tunnel_zone_sweep(zone);
 
-    for (i = 0; i < NGX_MAX_PROCESSES; i++) {
+    while ((live = ngx_tunnel_walk(&walk, zone->sh)) != NULL) {
 
-        slot = zone->sh->slots[i];
-
-        if (slot == NULL) {
-            continue;
-        }
-
-        for (q = ngx_queue_head(&slot->chunks);
-             q != ngx_queue_sentinel(&slot->chunks);
-             q = ngx_queue_next(q))
-        {
-            chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
-
-            for (n = 0; n < chunk->n; n++) {
-                live = &chunk->live[n];
-
-                if (live->id && ngx_tunnel_zone_matches(match, live)) {
-                    ngx_tunnel_zone_end_soon(slot, live, NGX_TUNNEL_KILLED);
-                    killed++;
-                }
-            }
+        if (ngx_tunnel_zone_matches(match, live)) {
+            ngx_tunnel_zone_end_soon(walk.slot, live, NGX_TUNNEL_KILLED);
+            killed++;
         }
     }
 
@@ -670,44 +667,33 @@ static ngx_uint_t
 ngx_tunnel_zone_unchecked(ngx_tunnel_zone_t *zone,
     ngx_tunnel_recheck_tunnel_t *t, ngx_uint_t *others)
 {
-    ngx_uint_t           i, k, n;
-    ngx_queue_t         *q;
-    ngx_tunnel_live_t   *live;
-    ngx_tunnel_slot_t   *slot;
-    ngx_tunnel_chunk_t  *chunk;
+    ngx_uint_t          i, n;
+    ngx_tunnel_live_t  *live;
+    ngx_tunnel_slot_t  *slot;
+    ngx_tunnel_walk_t   walk;
 
     n = 0;
+
+    ngx_memzero(&walk, sizeof(ngx_tunnel_walk_t));
 
     ngx_shmtx_lock(&zone->shpool->mutex);
 
     ngx_tunnel_zone_sweep(zone);
 
     for (i = 0; i < NGX_MAX_PROCESSES; i++) {
-
         slot = zone->sh->slots[i];
 
-        if (slot == NULL || slot->pid == 0
-            || slot->generation >= zone->generation)
-        {
-            continue;
+        if (slot && slot->pid && slot->generation < zone->generation) {
+            *others = 1;
         }
+    }
 
-        *others = 1;
-
-        for (q = ngx_queue_head(&slot->chunks);
-             q != ngx_queue_sentinel(&slot->chunks);
-             q = ngx_queue_next(q))
-        {
-            chunk = ngx_queue_data(q, ngx_tunnel_chunk_t, queue);
-
-            for (k = 0; k < chunk->n && n < NGX_TUNNEL_RECHECK_BATCH; k++) {
-                live = &chunk->live[k];
-
-                if (live->id && live->checked < zone->generation) {
-                    live->checked = zone->generation;
-                    ngx_tunnel_zone_copy(&t[n++], slot, live);
-                }
-            }
+    while (n < NGX_TUNNEL_RECHECK_BATCH
+           && (live = ngx_tunnel_walk(&walk, zone->sh)) != NULL)
+    {
+        if (live->checked < zone->generation) {
+            live->checked = zone->generation;
+            ngx_tunnel_zone_copy(&t[n++], walk.slot, live);
         }
     }
 

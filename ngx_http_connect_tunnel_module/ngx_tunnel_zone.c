@@ -628,6 +628,7 @@ ngx_tunnel_slot_reap(ngx_tunnel_zone_t *zone, ngx_tunnel_slot_t *slot)
             live = &chunk->live[i];
 
             if (live->id) {
+                live->id = 0;
                 ngx_tunnel_node_release(zone, live->target, live);
                 ngx_tunnel_node_release(zone, live->key, live);
             }
@@ -1355,7 +1356,8 @@ ngx_tunnel_node_expire(ngx_tunnel_zone_t *zone, ngx_tunnel_node_e kind,
 static void *
 ngx_tunnel_zone_alloc(ngx_tunnel_zone_t *zone, size_t size, ngx_uint_t reserve)
 {
-    void  *p;
+    void        *p;
+    ngx_uint_t   n, small;
 
     p = NULL;
 
@@ -1363,12 +1365,15 @@ ngx_tunnel_zone_alloc(ngx_tunnel_zone_t *zone, size_t size, ngx_uint_t reserve)
         p = ngx_slab_alloc_locked(zone->shpool, size);
     }
 
+    /* a node takes the place of another one, and a page that of many */
+
+    small = (size < ngx_pagesize / 2);
+    n = small ? 1 : NGX_TUNNEL_ZONE_EXPIRE;
+
     if (p == NULL
-        && (ngx_tunnel_node_expire(zone, NGX_TUNNEL_NODE_TARGET,
-                                   NGX_TUNNEL_ZONE_EXPIRE)
-            || ngx_tunnel_node_expire(zone, NGX_TUNNEL_NODE_KEY,
-                                      NGX_TUNNEL_ZONE_EXPIRE))
-        && (zone->shpool->pfree > reserve || size < ngx_pagesize / 2))
+        && (ngx_tunnel_node_expire(zone, NGX_TUNNEL_NODE_TARGET, n)
+            || ngx_tunnel_node_expire(zone, NGX_TUNNEL_NODE_KEY, n))
+        && (zone->shpool->pfree > reserve || small))
     {
         p = ngx_slab_alloc_locked(zone->shpool, size);
     }

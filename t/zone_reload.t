@@ -18,13 +18,21 @@ use Test::Nginx::Tunnel;
 use Test::Nginx::Relay;
 use Test::Nginx::Status;
 
+use Time::HiRes qw/ sleep /;
+
 ###############################################################################
 
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http stream/)->plan(59);
+use constant {
+	CLIENTS	=> 3,
+	RELOADS	=> 6,
+};
 
+my $t = Test::Nginx->new()->has(qw/http stream/)->plan(63);
+
+my $d = $t->testdir();
 my @fronts = qw/ connect socks passthrough /;
 
 configure();
@@ -154,6 +162,10 @@ is_deeply([ status_bad($now) ], [], 'all fits in the end');
 is(join(' ', sort map { $_->{server} } @{$now->{servers}}),
 	join(' ', ('last') x @fronts), 'labels of the configuration');
 is($now->{total}{opened}, 21, 'but all are in the total');
+
+# many reloads, while others open and end tunnels as fast as they can
+
+storm();
 
 # a zone of another size is another one
 
@@ -285,6 +297,73 @@ sub reload {
 	wait_status(sub {
 		2 == grep { !$old{$_->{pid}} } @{$_[0]{workers}};
 	});
+}
+
+# Clients that count what they were told, 4 tests.
+
+sub storm {
+	my $before = status()->{total}{opened};
+	my @clients;
+
+	for my $n (1 .. CLIENTS) {
+		my $pid = fork();
+		die "Can't fork: $!\n" unless defined $pid;
+
+		if ($pid) {
+			push @clients, $pid;
+			next;
+		}
+
+		my $opened = 0;
+
+		local $SIG{PIPE} = 'IGNORE';
+		alarm(30);
+
+		while (!-e "$d/calm") {
+			my ($s, $answer) = $opened % 2
+				? connect_tunnel(port(8080), target())
+				: socks5_tunnel(port(8081), split /:/,
+					target());
+
+			next unless defined $answer
+				&& $answer =~ /^0$|^HTTP\S+ 200 /;
+
+			$opened++;
+			echo($s, 'hello');
+			$opened % 3 ? close $s : reset_close($s);
+		}
+
+		$t->write_file("opened$n", $opened);
+		POSIX::_exit(0);
+	}
+
+	for my $n (1 .. RELOADS) {
+		configure(label => "storm$n");
+		$t->reload();
+		sleep(0.2 + rand 0.2);
+
+		my ($tunnel) = @{status()->{tunnels}};
+		delete_tunnel("id=$tunnel->{id}") if $tunnel;
+	}
+
+	$t->write_file('calm', '');
+	waitpid $_, 0 for @clients;
+
+	my $opened = 0;
+	$opened += $t->read_file("opened$_") for 1 .. CLIENTS;
+
+	my $now = wait_status(sub { $_[0]{total}{active} == 0
+		&& $_[0]{total}{connecting} == 0
+		&& @{$_[0]{workers}} == 2; }) || status();
+
+	cmp_ok($opened, '>', 100, 'storm, many');
+	is($now->{total}{opened} - $before, $opened, 'storm, opened');
+	is_deeply([ status_bad($now) ], [], 'storm, all fits');
+	is(scalar @{$now->{tunnels}}, 0, 'storm, table');
+}
+
+sub target {
+	return '127.0.0.1:' . port(8091);
 }
 
 sub tunnel {
