@@ -199,7 +199,8 @@ $t->run();
 
 # The first reload: rules are others.
 
-my @first = workers($t);
+my @first;
+wait_for(sub { @first = workers($t); return @first == 2 });
 
 for my $case (@cases) {
 	$case->{tunnels} = [ map { $case->{open}->() } 1 .. 2 ];
@@ -238,7 +239,7 @@ ok(new_workers($t), 'reload');
 
 my $denied = MANY + 2 * grep { $_->{denied} } @cases;
 
-ok(wait_status(sub { $_[0]->{total}{ended}{denied} >= $denied }, timeout => 6),
+ok(wait_status(sub { $_[0]->{total}{ended}{denied} >= $denied }, timeout => 15),
 	'those that are refused end soon');
 sleep(SETTLED);
 
@@ -276,8 +277,8 @@ write_all($late_other, substr connect_request("127.0.0.1:$other"), 20);
 like(scalar read_head($late_other), qr/ 200 /,
 	'opened by an old worker, another');
 
-isnt((read_all($late, 5))[1], 'TIMEOUT', 'and ends');
-isnt((read_all($late_socks, 5))[1], 'TIMEOUT', 'and ends, socks');
+isnt((read_all($late))[1], 'TIMEOUT', 'and ends');
+isnt((read_all($late_socks))[1], 'TIMEOUT', 'and ends, socks');
 is(echo($late_other, 'still'), 'still', 'another does not');
 
 ###############################################################################
@@ -550,6 +551,7 @@ stream {
     $recheck
 
     socks_udp on;
+    socks_handshake_timeout 60s;
 
     map \$preread_host \$target {
         a.example    127.0.0.1:8091;

@@ -52,7 +52,11 @@ my $long = '$remote_port' x 60;
 
 my @ends = (
 	[ completed => '', 8091, \&complete ],
-	[ client_closed => '', 8097, sub { half_close($_), close $_ for @_ } ],
+	[ client_closed => '', 8097, sub {
+		half_close($_) for @_;
+		read_n($_, 100) for @_;
+		close $_ for @_;
+	} ],
 	[ target_closed => '', 8098, sub {
 		for (@_) {
 			read_all($_);
