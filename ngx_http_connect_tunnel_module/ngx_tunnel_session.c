@@ -15,10 +15,6 @@
 
 #define NGX_TUNNEL_CONNECT_POOL  1024
 
-/* what is more than so many bytes is no block of a pool */
-
-#define NGX_TUNNEL_POOL_BLOCK    65536
-
 
 /* what the rules of a level are asked with */
 
@@ -822,30 +818,22 @@ ngx_tunnel_session_register(ngx_tunnel_session_t *s)
 
 
 /*
- * Of the blocks of a pool; what is larger than they are is gone by now.  A
- * block may be a part of another one that was given back to the pool.
+ * Of the blocks of a pool, which are of one size; others are parts of them
+ * that were given back.  What is larger is gone by now.
  */
 
 static size_t
 ngx_tunnel_session_memory(ngx_pool_t *pool)
 {
     size_t       size, block;
-    ngx_pool_t  *p, *q;
+    ngx_pool_t  *p;
 
     size = 0;
+    block = pool->d.end - (u_char *) pool;
 
     for (p = pool; p; p = p->d.next) {
 
-        for (q = pool; q != p; q = q->d.next) {
-
-            if ((u_char *) p > (u_char *) q && (u_char *) p < q->d.end) {
-                break;
-            }
-        }
-
-        block = p->d.end - (u_char *) p;
-
-        if (q == p && block <= NGX_TUNNEL_POOL_BLOCK) {
+        if ((size_t) (p->d.end - (u_char *) p) == block) {
             size += block;
         }
     }

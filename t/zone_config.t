@@ -89,8 +89,8 @@ my @location = (
 		. qq/"tunnel_control" directive, $flag/ ] } 'yes', '1'),
 	[ 'tunnel_status; tunnel_status', '"tunnel_status" directive is '
 		. 'duplicate' ],
-	[ 'tunnel_status json; tunnel_status html', '"tunnel_status" directive '
-		. 'is duplicate' ],
+	[ 'tunnel_status json; tunnel_status html',
+		'"tunnel_status" directive is duplicate' ],
 	[ 'tunnel_control on; tunnel_control on', '"tunnel_control" directive '
 		. 'is duplicate' ],
 	[ 'tunnel_zone off; tunnel_status', sprintf $requires,
@@ -237,6 +237,10 @@ for my $directive (sort keys %needs) {
 		"$directive of a location without a zone");
 	is(join(' ', check_text("$location $needs tunnel_zone t:64k; } } }")),
 		0, "$directive of a location");
+	is(join(' ', check_text("http { $needs server { location / "
+		. '{ connect_tunnel; tunnel_zone t:64k; } '
+		. 'location /x/ { return 204; } } }')), 0,
+		"$directive beside a location without tunnels");
 }
 
 is(join(' ', check_text('http { server { location / { tunnel_status; } } }')),

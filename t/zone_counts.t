@@ -82,7 +82,8 @@ my @ends = (
 	[ not_tls => 'target_require_tls on;', 8092,
 		sub { write_all($_, 'hello') for @_ } ],
 	[ sni_mismatch => 'target_require_tls sni;', 8092,
-		sub { write_all($_, client_hello(sni => 'x.example')) for @_ } ],
+		sub { write_all($_, client_hello(sni => 'x.example'))
+			for @_ } ],
 	[ killed => '', 8091, \&end_them ],
 	[ moving => '', 8091, \&moving ],
 	[ spliced => 'relay_splice on;', 8091, \&bulk ],
@@ -393,8 +394,8 @@ for my $front (@fronts) {
 		$c->{active} == 0 && $c->{connecting} == 0;
 	});
 
-	is(status_nonzero($c->{results}), 'machine_limit:1' . ($good ? " ok:$good" : ''),
-		"machine_limit, $front");
+	is(status_nonzero($c->{results}), 'machine_limit:1'
+		. ($good ? " ok:$good" : ''), "machine_limit, $front");
 }
 
 # names
@@ -411,7 +412,8 @@ for my $front (@fronts) {
 	is($dns->{lookups}, 4, "lookups, $front");
 	is($dns->{failed} + $dns->{timeout}, 0, "lookups good, $front");
 	is(status_nonzero(status_server($names, $front, $_->[0])->{dns}),
-		join(' ', sort("lookups:" . EACH, "$_->[1]:" . EACH)), "$_->[0], dns, $front")
+		join(' ', map { "$_:" . EACH } sort 'lookups', $_->[1]),
+		"$_->[0], dns, $front")
 		for [ resolve_failed => 'failed' ],
 			[ resolve_timeout => 'timeout' ];
 }
@@ -507,11 +509,13 @@ sub ask {
 		write_all($s, $more);
 
 	} elsif ($front eq 'socks') {
-		write_all($s, socks5_greeting() . socks5_request($host, $port));
+		write_all($s, socks5_greeting()
+			. socks5_request($host, $port));
 
 	} else {
 		write_all($s, connect_request($port ? "$host:$port" : $host,
-			($more || '') =~ /^HTTP\/(.*)/ ? (version => $1) : ()));
+			($more || '') =~ /^HTTP\/(.*)/ ? (version => $1)
+				: ()));
 	}
 
 	return $s;
@@ -568,7 +572,9 @@ sub end_them {
 
 sub commands {
 	my $addr = port($port{'socks commands'});
-	my $now = sub { status_server($_[0] || status(), 'socks', 'commands') };
+	my $now = sub {
+		return status_server($_[0] || status(), 'socks', 'commands');
+	};
 
 	my ($timeout) = socks_command($addr, 5, 'bind', '0.0.0.0', 0);
 	my ($left) = socks_command($addr, 5, 'bind', '0.0.0.0', 0);
@@ -608,8 +614,8 @@ sub commands {
 	is(udp_echo($u, $target, pattern($_)), '', 'datagram')
 		for 10, 1000;
 
-	$status = wait_status(sub { $now->($_[0])->{sent} == 1010 }, timeout => 2)
-		|| status();
+	$status = wait_status(sub { $now->($_[0])->{sent} == 1010 },
+		timeout => 2) || status();
 	$c = $now->($status);
 	is("$c->{active} $c->{received} $c->{sent}", '1 1015 1010',
 		'association');
@@ -745,7 +751,8 @@ sub compare {
 	$c = status_server($status, 'connect', 'copied');
 	is_deeply([ map { $_->[1] } grep { $_->[0] < 4 * MB }
 		@{$c->{size}{buckets}} ], [ (0) x grep { $_->[0] < 4 * MB }
-		@{$c->{size}{buckets}} ], 'large ones are not among the small');
+		@{$c->{size}{buckets}} ],
+		'large ones are not among the small');
 	is($c->{size}{buckets}[-1][1], EACH, 'but among the large');
 
 	$c = status_server($status, 'connect', 'max_lifetime');

@@ -384,7 +384,8 @@ half_close($_) for values %talk, @many;
 read_all($_) for values %talk;
 
 for my $port (@ports) {
-	my $last = $first{$port} =~ s/ok - 60 60 open/ok completed 130 130 closed/r;
+	my $last = $first{$port}
+		=~ s/ok - 60 60 open/ok completed 130 130 closed/r;
 
 	is(wait_for(sub {
 		(grep { / closed / } lines($port))[0];
@@ -465,8 +466,8 @@ sub failed {
 	is(join(' ', @fields[0 .. 3]), "$result - - -", "$name, access log");
 
 	my $told = wait_log($t, 'error.log', qr/failed: .*id: $id\b/) || '';
-	like($told, qr/ \[$level\] .*tunnel to ".*" failed: $result, .*id: $id\b/,
-		"$name, told");
+	like($told, qr/\ \[$level\]\ .*tunnel\ to\ ".*"\ failed:\ $result,
+		\ .*id:\ $id\b/x, "$name, told");
 }
 
 sub lines {
