@@ -565,7 +565,8 @@ ngx_http_tunnel_status_delete(ngx_http_request_t *r,
     ngx_http_tunnel_text(&text, "{\"version\":1,\"tunnels\":%ui}\n", n);
 
     return ngx_http_tunnel_status_send(r, NGX_HTTP_ACCEPTED,
-                                       ngx_http_tunnel_status_json_type, &text);
+                                       ngx_http_tunnel_status_json_type,
+                                       &text);
 }
 
 
@@ -783,7 +784,8 @@ ngx_http_tunnel_status_refuse(ngx_http_request_t *r,
                                 ngx_strlen(sr->error), NGX_HTTP_TUNNEL_JSON);
     ngx_http_tunnel_text(&text, "\"}\n");
 
-    return ngx_http_tunnel_status_send(r, sr->status, ngx_http_tunnel_status_json_type,
+    return ngx_http_tunnel_status_send(r, sr->status,
+                                       ngx_http_tunnel_status_json_type,
                                        &text);
 }
 

@@ -127,6 +127,8 @@ static void ngx_http_tunnel_sample(ngx_http_tunnel_text_t *text,
     const char *label, const ngx_str_t *value, uint64_t n);
 static void ngx_http_tunnel_distribution(ngx_http_tunnel_text_t *text,
     ngx_uint_t i, ngx_tunnel_snapshot_series_t *series);
+static void ngx_http_tunnel_gauges(ngx_http_tunnel_text_t *text,
+    ngx_tunnel_snapshot_t *snap);
 static void ngx_http_tunnel_keys(ngx_http_tunnel_text_t *text,
     ngx_array_t *keys);
 
@@ -681,12 +683,10 @@ void
 ngx_http_tunnel_status_prometheus(ngx_http_tunnel_text_t *text,
     ngx_http_tunnel_status_t *st)
 {
-    uint64_t                        buffers, pipes;
-    ngx_uint_t                      i, k, n;
-    ngx_tunnel_snapshot_t          *snap;
-    const ngx_http_tunnel_metric_t *m;
-    ngx_tunnel_snapshot_series_t   *series;
-    ngx_tunnel_snapshot_worker_t   *workers;
+    ngx_uint_t                       i, k, n;
+    ngx_tunnel_snapshot_t           *snap;
+    ngx_tunnel_snapshot_series_t    *series;
+    const ngx_http_tunnel_metric_t  *m;
 
     snap = &st->snap;
     series = snap->series.elts;
@@ -750,6 +750,19 @@ ngx_http_tunnel_status_prometheus(ngx_http_tunnel_text_t *text,
     }
 
     ngx_http_tunnel_keys(text, &snap->keys);
+    ngx_http_tunnel_gauges(text, snap);
+}
+
+
+/* what there is one of in a zone */
+
+static void
+ngx_http_tunnel_gauges(ngx_http_tunnel_text_t *text,
+    ngx_tunnel_snapshot_t *snap)
+{
+    uint64_t                       buffers, pipes;
+    ngx_uint_t                     i;
+    ngx_tunnel_snapshot_worker_t  *workers;
 
     buffers = 0;
     pipes = 0;

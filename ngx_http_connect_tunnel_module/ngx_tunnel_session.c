@@ -682,7 +682,8 @@ ngx_tunnel_session_fail(ngx_tunnel_session_t *s, ngx_tunnel_result_e result)
     }
 
     if (target->len == 0) {
-        ngx_log_error(res->level, s->log, s->err, "tunnel failed: %V%s%V, id: %016xL",
+        ngx_log_error(res->level, s->log, s->err,
+                      "tunnel failed: %V%s%V, id: %016xL",
                       &res->token, what->len ? ", " : "", what, s->id);
         return;
     }

@@ -63,7 +63,7 @@ typedef struct {
 } ngx_tunnel_shared_series_t;
 
 
-/* a worker's; the process that comes next takes it over, and what it counted */
+/* a worker's; the process that comes next goes on with it */
 
 typedef struct {
     ngx_pid_t                     pid;           /* 0: nobody's */
@@ -74,7 +74,7 @@ typedef struct {
     uint64_t                      pipes;
     ngx_queue_t                   chunks;        /* those with free entries
                                                     are the first */
-    ngx_tunnel_counters_t       **counters;      /* by series, NULL: none yet */
+    ngx_tunnel_counters_t       **counters;      /* by series, or NULL */
     ngx_uint_t                    ncounters;
     ngx_atomic_t                  look;          /* changes if there is one */
 } ngx_tunnel_slot_t;
@@ -160,7 +160,40 @@ struct ngx_tunnel_zone_s {
 ngx_tunnel_zone_t *ngx_tunnel_zone_of(ngx_conf_t *cf,
     ngx_shm_zone_t *shm_zone);
 
-/* all with the mutex held */
+/* all with the mutex held; memory that leaves so many pages free */
+
+void *ngx_tunnel_zone_alloc(ngx_tunnel_zone_t *zone, size_t size,
+    ngx_uint_t reserve);
+
+/*
+ * An entry of the worker's own in the table, NULL if there is no room; while
+ * the worker looks at all of them, zone->scanning, ngx_tunnel_live_put()
+ * leaves their pages for ngx_tunnel_slot_sort() to see to.
+ */
+
+ngx_tunnel_live_t *ngx_tunnel_live_get(ngx_tunnel_zone_t *zone);
+void ngx_tunnel_live_put(ngx_tunnel_zone_t *zone, ngx_tunnel_live_t *live);
+void ngx_tunnel_slot_sort(ngx_tunnel_zone_t *zone);
+
+/*
+ * One more tunnel of a target or a key, of which at most so many are known;
+ * NULL if there is no room.  Such a tunnel is gone, with what it has moved.
+ */
+
+ngx_tunnel_node_t *ngx_tunnel_node_get(ngx_tunnel_zone_t *zone,
+    ngx_tunnel_node_e kind, ngx_str_t *name, ngx_uint_t max);
+void ngx_tunnel_node_release(ngx_tunnel_zone_t *zone, ngx_tunnel_node_t *node,
+    ngx_tunnel_live_t *live);
+
+/* for the tree of nodes */
+
+void ngx_tunnel_node_insert(ngx_rbtree_node_t *temp, ngx_rbtree_node_t *node,
+    ngx_rbtree_node_t *sentinel);
+
+/*
+ * Puts right what workers that died have left; has a tunnel end in its worker;
+ * and adds counters up.
+ */
 
 void ngx_tunnel_zone_sweep(ngx_tunnel_zone_t *zone);
 void ngx_tunnel_zone_end_soon(ngx_tunnel_slot_t *slot,

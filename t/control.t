@@ -36,7 +36,7 @@ use constant {
 };
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl http_v2 access auth_basic
-	stream stream_ssl socket_ssl_alpn/)->plan(575);
+	stream stream_ssl socket_ssl_alpn/)->plan(577);
 
 my $d = $t->testdir();
 
@@ -865,6 +865,7 @@ sub origin_tests {
 
 	for (
 		[ 'another site', 'Origin: http://evil.example' ],
+		[ 'as long', 'Origin: http://evil.host' ],
 		[ 'null', 'Origin: null' ],
 		[ 'empty', 'Origin:' ],
 		[ 'another port', 'Origin: http://localhost:81' ],

@@ -41,6 +41,8 @@ make_cert($t, 'localhost');
 
 port($_) for 8070, 8080 .. 8086, 8091 .. 8094, 8443;
 
+my $reloads = 0;
+
 configure('');
 
 start_daemon($t, \&echo_daemon, port(8091));
@@ -58,7 +60,7 @@ my @clients = map { client($_) }
 	[ 3, \&many_at_once ], [ 4, \&streams ], [ 5, \&until_told ];
 
 my (%last, %seen, @backwards, @bad);
-my ($polls, $asked, $accepted, $reloads) = (0, 0, 0, 0);
+my ($polls, $asked, $accepted) = (0, 0, 0);
 my $reload = time() + RELOAD;
 
 while (time() < $until) {
@@ -213,8 +215,10 @@ sub json {
 	}
 
 	flat('json', { total => $status->{total} }, '');
+	# one that is not configured any more may be forgotten
+
 	flat('json', { "$_->{front_end}/$_->{server}" => $_ }, '')
-		for @{$status->{servers}};
+		for grep { $_->{server} !~ /^c\d/ } @{$status->{servers}};
 
 	for my $list (qw/ keys targets /) {
 		for (@{$status->{$list}}) {
@@ -357,7 +361,10 @@ sub streams {
 		my $s = $h2->connect('127.0.0.1:' . port(8091 + int rand 2),
 			timeout => 2, headers => [ [ 'x-key', "client$n" ] ]);
 		push @s, $s if ($s->{status} || 0) == 200;
-		last if $h2->{closed};
+
+		# after a GOAWAY there is no answer
+
+		last if $h2->{closed} || $h2->{goaway} || !$s->{status};
 	}
 
 	for (@s) {
@@ -504,7 +511,7 @@ http {
         connect_tunnel;
         relay_max_payload 100k;
         relay_max_lifetime 300ms;
-        tunnel_label c;
+        tunnel_label c$reloads;
     }
 
     server {
