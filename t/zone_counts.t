@@ -237,14 +237,14 @@ $t->run();
 
 ###############################################################################
 
-my $first = status();
+my $first = wait_status(sub { @{$_[0]{workers}} == 2 }) || status();
 
 is_deeply([ status_bad($first) ], [], 'nothing counted, all fits');
 is(join(' ', map { status_nonzero($first->{total}{$_}) } qw/ results ended /),
 	' ', 'nothing counted');
 is(scalar @{$first->{tunnels}}, 0, 'no tunnels');
-is_deeply([ sort map { $_->{pid} } @{$first->{workers}} ],
-	[ sort(workers($t)) ], 'both workers');
+is_deeply({ map { $_->{pid} => 1 } @{$first->{workers}} },
+	{ map { $_ => 1 } workers($t) }, 'both workers');
 
 # every reason
 
@@ -662,7 +662,10 @@ sub moving {
 		$in += $n;
 
 		my $now = wait_status(sub {
-			$server->($_[0])->{sent} == $in * @s;
+			$server->($_[0])->{sent} == $in * @s
+				&& @s == (() = status_tunnel($_[0],
+					sent => $in, front_end => $front,
+					server => 'moving'));
 		}, timeout => 3) || status();
 
 		is(join(' ', @{$server->($now)}{qw/ received sent active /}),
@@ -774,7 +777,10 @@ sub full {
 
 	is($good, MANY, "full zone, $front, all work");
 
-	my $now = status(undef, port => 8071);
+	my $now = wait_status(sub {
+		status_server($_[0], $front, 'full')->{sent} == MANY * 5;
+	}, port => 8071, timeout => 3) || status(undef, port => 8071);
+
 	my $c = status_server($now, $front, 'full');
 	my $tracked = @{$now->{tunnels}};
 	my $untracked = $now->{zone}{untracked} - $before->{zone}{untracked};

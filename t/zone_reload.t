@@ -30,7 +30,7 @@ use constant {
 	RELOADS	=> 6,
 };
 
-my $t = Test::Nginx->new()->has(qw/http stream/)->plan(63);
+my $t = Test::Nginx->new()->has(qw/http stream/)->plan(65);
 
 my $d = $t->testdir();
 my @fronts = qw/ connect socks passthrough /;
@@ -58,16 +58,25 @@ echo($old{$_}, 'before') for @fronts;
 
 refused('connect');
 
-my $before = counted(3);
-is(line($before, 'connect'), 'opened 2, active 1, received 10, sent 10, '
-	. 'results denied_name:1 ok:2, ended completed:1', 'before');
+# what a client has read may be counted just then
+
+counted(3);
+
+my $same = 'opened 2, active 1, received 10, sent 10, '
+	. 'results %sok:2, ended completed:1';
+my %same = (connect => sprintf($same, 'denied_name:1 '),
+	socks => sprintf($same, ''), passthrough => sprintf($same, ''));
+
+is(settled($_, $same{$_}), $same{$_}, "$_, before") for @fronts;
 
 # a reload, and then one more
 
 my %middle = reloaded('first', \%old);
 
-is(line(status(), $_), line($before, $_) =~ s/10/15/gr, "first, $_, counters")
-	for @fronts;
+for my $front (@fronts) {
+	my $after = $same{$front} =~ s/10/15/gr;
+	is(settled($front, $after), $after, "first, $front, counters");
+}
 
 %middle = map { $_ => tunnel($_) } @fronts;
 
@@ -414,6 +423,13 @@ sub counted {
 	return wait_status(sub {
 		$_[0]{total}{active} == $active && !$_[0]{total}{connecting};
 	}) || status();
+}
+
+sub settled {
+	my ($front, $line) = @_;
+
+	return line(wait_status(sub { line($_[0], $front) eq $line })
+		|| status(), $front);
 }
 
 sub line {
