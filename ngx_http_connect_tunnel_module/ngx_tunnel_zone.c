@@ -299,7 +299,9 @@ ngx_tunnel_zone_retire(ngx_tunnel_zone_t *zone)
 
     ngx_tunnel_zone_sweep(zone);
 
-    oldest = zone->generation;
+    /* workers of the last one may be there that have no slot yet */
+
+    oldest = zone->generation - 1;
 
     for (i = 0; i < NGX_MAX_PROCESSES; i++) {
         slot = sh->slots[i];
