@@ -170,8 +170,12 @@ ngx_tunnel_stat_leave(ngx_tunnel_stat_t *st)
     if (st->entered) {
         st->entered = 0;
 
-        st->zone->slot->connections--;
-        (void) ngx_atomic_fetch_add(&st->zone->sh->connections, -1);
+        /* an exiting process has given back what it had */
+
+        if (st->zone->slot) {
+            st->zone->slot->connections--;
+            (void) ngx_atomic_fetch_add(&st->zone->sh->connections, -1);
+        }
     }
 
     st->counters = NULL;
@@ -318,11 +322,11 @@ ngx_tunnel_stat_end(ngx_tunnel_stat_t *st, ngx_tunnel_reason_e reason,
 {
     ngx_tunnel_zone_t  *zone;
 
-    if (!st->active) {
+    zone = st->zone;
+
+    if (!st->active || zone->slot == NULL) {
         return;
     }
-
-    zone = st->zone;
 
     st->active = 0;
 
