@@ -76,20 +76,20 @@ my $rss = rss($old);
 my $limit = $t->has_module('fsanitize') ? 64 : 2;
 
 is(many_streams($t, TUNNELS), TUNNELS, 'many tunnels of one connection');
-ok(wait_for(sub { fd_count($old) == $fds }), 'no descriptors left')
+ok(wait_for(sub { fd_count($old) <= $fds }), 'no descriptors left')
 	or diag(fd_count($old) . " of $fds");
 cmp_ok(rss($old) - $rss, '<', $limit * MB, 'no memory left');
 
 is(many_connections($t, CONNECTIONS), 4 * CONNECTIONS,
 	'tunnels of many connections');
-ok(wait_for(sub { fd_count($old) == $fds }),
+ok(wait_for(sub { fd_count($old) <= $fds }),
 	'many connections, no descriptors left')
 	or diag(fd_count($old) . " of $fds");
 cmp_ok(rss($old) - $rss, '<', $limit * MB,
 	'many connections, no memory left');
 
 idle_memory($t, $old);
-wait_for(sub { fd_count($old) == $fds });
+wait_for(sub { fd_count($old) <= $fds });
 
 # a reload: connections get GOAWAY, and what they have goes on
 

@@ -76,7 +76,7 @@ once_a_second($t, $start, 'pipe2', 'descriptors');
 is(echo($other, 'hello'), 'hello', 'tunnel goes on');
 
 close $_ for @s;
-wait_for(sub { fd_count($pid) == $before });
+wait_for(sub { fd_count($pid) <= $before });
 sleep(1.1);
 ok(bulk($s), 'bytes are spliced');
 cmp_ok(pipe_count($pid), '>', 0, 'pipes again');
@@ -115,7 +115,7 @@ my $size = BURST * MB;
 ok(wait_log($t, 'tunnel.log', qr/^many 200 ok completed 8 $size$/, undef,
 	TUNNELS), 'all counted');
 ok(wait_for(sub { tcp_count($pid) == 0
-	&& fd_count($pid) == $before }),
+	&& fd_count($pid) <= $before }),
 	'descriptors given back') or diag(fd_count($pid), " $before ", tcp_count($pid), ' ', pipe_count($pid));
 
 # tunnels that are cut off, their pipes full
@@ -125,7 +125,7 @@ write_all($_, BURST * MB . "\n") for @s;
 ok(wait_for(sub { pipe_count($pid) >= 60 }, SLOW), 'pipes full');
 reset_close($_) for @s;
 ok(wait_for(sub { tcp_count($pid) == 0 && pipe_count($pid) <= KEPT
-	&& fd_count($pid) == $before }),
+	&& fd_count($pid) <= $before }),
 	'full pipes are closed') or diag(fd_count($pid), " $before");
 ok(wait_log($t, 'tunnel.log', qr/^cut 200 ok client_reset 8 \d+$/, undef, 60),
 	'cut tunnels counted');
