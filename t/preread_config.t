@@ -272,8 +272,8 @@ is(ask(8085, "ONE\n"), 'one', 'variables of a map');
 # times, all at once
 
 my %expect = (8080 => 1, 8082 => 0.3, 8084 => 2);
-my %s = map { $_ => tcp_connect(port($_)) } keys %expect;
 $start = time();
+my %s = map { $_ => tcp_connect(port($_)) } keys %expect;
 my %took;
 
 for my $port (sort { $expect{$a} <=> $expect{$b} } keys %expect) {
