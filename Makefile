@@ -11,7 +11,7 @@ PAGE    = $(MODULE)/ngx_http_tunnel_status.html
 
 # tests: which ones, and how prove runs them; they wait more than they work
 T           = t
-PROVE_FLAGS = -j$(shell expr 2 \* $$(nproc) + 1)
+PROVE_FLAGS = -j$(shell expr $$(nproc) + 1)
 
 # What is tested is the installed nginx with our modules, or, with any of these,
 # one that is built from source, Debian's or that in SOURCE, with them in it.
