@@ -36,19 +36,25 @@ typedef enum {
 } ngx_tunnel_node_e;
 
 
-/* of a target, or of a key, in the place of an rbtree node's color */
+/* of a target, or of a key */
 
 struct ngx_tunnel_node_s {
-    u_char                        color;
-    u_char                        kind;          /* ngx_tunnel_node_e */
-    u_short                       len;
-    ngx_queue_t                   queue;         /* if no tunnel holds it */
-    uint64_t                      active;        /* tunnels that hold it */
+    ngx_str_node_t                sn;            /* the name is data */
+
+    union {
+        ngx_queue_t               queue;         /* if no tunnel holds it */
+
+        struct {
+            uint64_t              received;      /* of open ones, for those */
+            uint64_t              sent;          /* who add up */
+        } moving;
+    } u;
+
+    uint32_t                      kind;          /* ngx_tunnel_node_e */
+    uint32_t                      active;        /* tunnels that hold it */
     uint64_t                      opened;
     uint64_t                      received;      /* bytes of ended ones */
     uint64_t                      sent;
-    uint64_t                      moving_received;   /* for one who adds up */
-    uint64_t                      moving_sent;
     u_char                        data[1];
 };
 
@@ -101,8 +107,8 @@ typedef struct {
     ngx_uint_t                    nseries;       /* of both */
     ngx_tunnel_counters_t         gone;          /* of series that went */
 
-    ngx_rbtree_t                  rbtree;
-    ngx_rbtree_node_t             sentinel;
+    ngx_rbtree_t                  rbtree[NGX_TUNNEL_NO_NODE];
+    ngx_rbtree_node_t             sentinel[NGX_TUNNEL_NO_NODE];
     ngx_queue_t                   nodes[NGX_TUNNEL_NO_NODE];
                                                  /* that no tunnel holds, the
                                                     last used one first */
@@ -149,12 +155,6 @@ struct ngx_tunnel_zone_s {
 };
 
 
-/* a node's name */
-
-#define ngx_tunnel_node_name(node, name)                                      \
-    (name)->len = (node)->len;                                                \
-    (name)->data = (node)->data
-
 /* the zone of shared memory that is configured */
 
 ngx_tunnel_zone_t *ngx_tunnel_zone_of(ngx_conf_t *cf,
@@ -184,11 +184,6 @@ ngx_tunnel_node_t *ngx_tunnel_node_get(ngx_tunnel_zone_t *zone,
     ngx_tunnel_node_e kind, ngx_str_t *name, ngx_uint_t max);
 void ngx_tunnel_node_release(ngx_tunnel_zone_t *zone, ngx_tunnel_node_t *node,
     ngx_tunnel_live_t *live);
-
-/* for the tree of nodes */
-
-void ngx_tunnel_node_insert(ngx_rbtree_node_t *temp, ngx_rbtree_node_t *node,
-    ngx_rbtree_node_t *sentinel);
 
 /*
  * Puts right what workers that died have left; has a tunnel end in its worker;

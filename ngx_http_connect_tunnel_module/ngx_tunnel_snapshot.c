@@ -62,6 +62,8 @@ static ngx_int_t ngx_tunnel_snapshot_nodes(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh);
 static ngx_int_t ngx_tunnel_snapshot_tunnels(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh, uint64_t id);
+static ngx_rbtree_node_t *ngx_tunnel_node_first(ngx_tunnel_zone_shared_t *sh,
+    ngx_uint_t kind);
 static void ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh);
 static ngx_int_t ngx_tunnel_snapshot_copy(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_node_t *node, ngx_str_t *name);
@@ -132,13 +134,14 @@ ngx_tunnel_zone_snapshot(ngx_shm_zone_t *shm_zone, ngx_pool_t *pool,
         return NGX_ERROR;
     }
 
-    ngx_tunnel_snapshot_count(&snap->total);
-
     series = snap->series.elts;
 
     for (i = 0; i < snap->series.nelts; i++) {
+        ngx_tunnel_counters_add(&snap->total, &series[i].counters);
         ngx_tunnel_snapshot_count(&series[i].counters);
     }
+
+    ngx_tunnel_snapshot_count(&snap->total);
 
     ngx_qsort(snap->keys.elts, snap->keys.nelts,
               sizeof(ngx_tunnel_snapshot_node_t), ngx_tunnel_snapshot_bytes);
@@ -294,7 +297,6 @@ ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap, ngx_tunnel_slot_t *slot)
         }
 
         ngx_tunnel_counters_add(&series[i].counters, counters);
-        ngx_tunnel_counters_add(&snap->total, counters);
 
         worker->connecting += counters->connecting;
         worker->active += counters->active;
@@ -305,7 +307,7 @@ ngx_tunnel_snapshot_slot(ngx_tunnel_snapshot_t *snap, ngx_tunnel_slot_t *slot)
 }
 
 
-/* values may have come while they were added up */
+/* of what was added up: values may have come meanwhile */
 
 static void
 ngx_tunnel_snapshot_count(ngx_tunnel_counters_t *counters)
@@ -328,41 +330,56 @@ static ngx_int_t
 ngx_tunnel_snapshot_nodes(ngx_tunnel_snapshot_t *snap,
     ngx_tunnel_zone_shared_t *sh)
 {
+    ngx_uint_t                   kind;
     ngx_array_t                 *nodes;
     ngx_rbtree_node_t           *rn;
     ngx_tunnel_node_t           *node;
     ngx_tunnel_snapshot_node_t  *n;
 
-    if (sh->rbtree.root == sh->rbtree.sentinel) {
-        return NGX_OK;
-    }
-
     ngx_tunnel_snapshot_moving(sh);
 
-    for (rn = ngx_rbtree_min(sh->rbtree.root, sh->rbtree.sentinel);
-         rn;
-         rn = ngx_rbtree_next(&sh->rbtree, rn))
-    {
-        node = (ngx_tunnel_node_t *) &rn->color;
-        nodes = (node->kind == NGX_TUNNEL_NODE_KEY) ? &snap->keys
-                                                    : &snap->targets;
+    for (kind = 0; kind < NGX_TUNNEL_NO_NODE; kind++) {
 
-        n = ngx_array_push(nodes);
-        if (n == NULL) {
-            return NGX_ERROR;
+        nodes = (kind == NGX_TUNNEL_NODE_KEY) ? &snap->keys : &snap->targets;
+
+        for (rn = ngx_tunnel_node_first(sh, kind);
+             rn;
+             rn = ngx_rbtree_next(&sh->rbtree[kind], rn))
+        {
+            node = (ngx_tunnel_node_t *) rn;
+
+            n = ngx_array_push(nodes);
+            if (n == NULL
+                || ngx_tunnel_snapshot_copy(snap, node, &n->name) != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
+
+            n->active = node->active;
+            n->opened = node->opened;
+            n->received = node->received;
+            n->sent = node->sent;
+
+            if (node->active) {
+                n->received += node->u.moving.received;
+                n->sent += node->u.moving.sent;
+            }
         }
-
-        if (ngx_tunnel_snapshot_copy(snap, node, &n->name) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        n->active = node->active;
-        n->opened = node->opened;
-        n->received = node->received + node->moving_received;
-        n->sent = node->sent + node->moving_sent;
     }
 
     return NGX_OK;
+}
+
+
+static ngx_rbtree_node_t *
+ngx_tunnel_node_first(ngx_tunnel_zone_shared_t *sh, ngx_uint_t kind)
+{
+    ngx_rbtree_t  *tree;
+
+    tree = &sh->rbtree[kind];
+
+    return (tree->root == tree->sentinel)
+           ? NULL : ngx_rbtree_min(tree->root, tree->sentinel);
 }
 
 
@@ -371,31 +388,37 @@ ngx_tunnel_snapshot_nodes(ngx_tunnel_snapshot_t *snap,
 static void
 ngx_tunnel_snapshot_moving(ngx_tunnel_zone_shared_t *sh)
 {
+    ngx_uint_t          kind;
     ngx_rbtree_node_t  *rn;
     ngx_tunnel_node_t  *node;
     ngx_tunnel_live_t  *live;
     ngx_tunnel_walk_t   walk;
 
-    for (rn = ngx_rbtree_min(sh->rbtree.root, sh->rbtree.sentinel);
-         rn;
-         rn = ngx_rbtree_next(&sh->rbtree, rn))
-    {
-        node = (ngx_tunnel_node_t *) &rn->color;
+    for (kind = 0; kind < NGX_TUNNEL_NO_NODE; kind++) {
 
-        node->moving_received = 0;
-        node->moving_sent = 0;
+        for (rn = ngx_tunnel_node_first(sh, kind);
+             rn;
+             rn = ngx_rbtree_next(&sh->rbtree[kind], rn))
+        {
+            node = (ngx_tunnel_node_t *) rn;
+
+            if (node->active) {
+                node->u.moving.received = 0;
+                node->u.moving.sent = 0;
+            }
+        }
     }
 
     ngx_memzero(&walk, sizeof(ngx_tunnel_walk_t));
 
     while ((live = ngx_tunnel_walk(&walk, sh)) != NULL) {
 
-        live->target->moving_received += live->received;
-        live->target->moving_sent += live->sent;
+        live->target->u.moving.received += live->received;
+        live->target->u.moving.sent += live->sent;
 
         if (live->key) {
-            live->key->moving_received += live->received;
-            live->key->moving_sent += live->sent;
+            live->key->u.moving.received += live->received;
+            live->key->u.moving.sent += live->sent;
         }
     }
 }
@@ -484,7 +507,7 @@ static ngx_int_t
 ngx_tunnel_snapshot_copy(ngx_tunnel_snapshot_t *snap, ngx_tunnel_node_t *node,
     ngx_str_t *name)
 {
-    ngx_str_t  src;
+    ngx_str_t  *src;
 
     ngx_str_null(name);
 
@@ -492,18 +515,18 @@ ngx_tunnel_snapshot_copy(ngx_tunnel_snapshot_t *snap, ngx_tunnel_node_t *node,
         return NGX_OK;
     }
 
-    ngx_tunnel_node_name(node, &src);
+    src = &node->sn.str;
 
-    name->len = src.len;
+    name->len = src->len;
 
-    if (src.len <= (size_t) (snap->last - snap->pos)) {
+    if (src->len <= (size_t) (snap->last - snap->pos)) {
         name->data = snap->pos;
-        snap->pos = ngx_cpymem(snap->pos, src.data, src.len);
+        snap->pos = ngx_cpymem(snap->pos, src->data, src->len);
 
         return NGX_OK;
     }
 
-    name->data = ngx_pstrdup(snap->keys.pool, &src);
+    name->data = ngx_pstrdup(snap->keys.pool, src);
 
     return name->data ? NGX_OK : NGX_ERROR;
 }
@@ -598,8 +621,8 @@ ngx_tunnel_zone_matches(ngx_tunnel_match_t *match, ngx_tunnel_live_t *live)
     value = match->target.len ? &match->target : &match->key;
     node = match->target.len ? live->target : live->key;
 
-    return node && value->len && node->len == value->len
-           && ngx_memcmp(node->data, value->data, value->len) == 0;
+    return node && value->len && node->sn.str.len == value->len
+           && ngx_memcmp(node->sn.str.data, value->data, value->len) == 0;
 }
 
 
@@ -708,9 +731,9 @@ ngx_tunnel_zone_copy(ngx_tunnel_recheck_tunnel_t *t, ngx_tunnel_slot_t *slot,
     ngx_tunnel_live_t *live)
 {
     u_char     *p;
-    ngx_str_t   name;
+    ngx_str_t  *name;
 
-    ngx_tunnel_node_name(live->target, &name);
+    name = &live->target->sn.str;
 
     t->slot = slot;
     t->live = live;
@@ -720,14 +743,14 @@ ngx_tunnel_zone_copy(ngx_tunnel_recheck_tunnel_t *t, ngx_tunnel_slot_t *slot,
 
     /* a target that is no host:port may be longer, and is not asked for */
 
-    t->named = (live->named && name.len <= NGX_TUNNEL_TARGET_LEN);
+    t->named = (live->named && name->len <= NGX_TUNNEL_TARGET_LEN);
 
     p = t->names;
 
     t->target.data = p;
-    t->target.len = t->named ? name.len : 0;
+    t->target.len = t->named ? name->len : 0;
 
-    p = ngx_cpymem(p, name.data, t->target.len);
+    p = ngx_cpymem(p, name->data, t->target.len);
 
     t->address.data = p;
     t->address.len = live->address_len;

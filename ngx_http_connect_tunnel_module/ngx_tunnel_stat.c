@@ -202,7 +202,6 @@ ngx_tunnel_stat_observe(ngx_tunnel_stat_t *st,
     /* the last one is that of all that is greater */
 
     h->buckets[i]++;
-    h->count++;
     h->sum += value;
 }
 

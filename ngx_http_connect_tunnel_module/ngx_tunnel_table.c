@@ -14,12 +14,8 @@
 
 
 static ngx_tunnel_chunk_t *ngx_tunnel_chunk_create(ngx_tunnel_zone_t *zone);
-static ngx_tunnel_node_t *ngx_tunnel_node_lookup(ngx_tunnel_zone_t *zone,
-    ngx_tunnel_node_e kind, ngx_str_t *name, uint32_t hash);
 static ngx_uint_t ngx_tunnel_node_expire(ngx_tunnel_zone_t *zone,
     ngx_tunnel_node_e kind, ngx_uint_t n);
-static ngx_int_t ngx_tunnel_node_compare(ngx_tunnel_node_e kind,
-    ngx_str_t *name, ngx_tunnel_node_t *node);
 
 
 ngx_tunnel_live_t *
@@ -167,23 +163,22 @@ ngx_tunnel_node_t *
 ngx_tunnel_node_get(ngx_tunnel_zone_t *zone, ngx_tunnel_node_e kind,
     ngx_str_t *name, ngx_uint_t max)
 {
-    size_t                     len;
     uint32_t                   hash;
-    ngx_rbtree_node_t         *rn;
     ngx_tunnel_node_t         *node;
     ngx_tunnel_zone_shared_t  *sh;
 
     sh = zone->sh;
     sh->max[kind] = max;
 
-    hash = ngx_crc32_short(name->data, name->len) ^ kind;
+    hash = ngx_crc32_short(name->data, name->len);
 
-    node = ngx_tunnel_node_lookup(zone, kind, name, hash);
+    node = (ngx_tunnel_node_t *)
+               ngx_str_rbtree_lookup(&sh->rbtree[kind], name, hash);
 
     if (node) {
 
         if (node->active == 0) {
-            ngx_queue_remove(&node->queue);
+            ngx_queue_remove(&node->u.queue);
         }
 
         goto found;
@@ -198,31 +193,23 @@ ngx_tunnel_node_get(ngx_tunnel_zone_t *zone, ngx_tunnel_node_e kind,
         return NULL;
     }
 
-    len = offsetof(ngx_rbtree_node_t, color)
-          + offsetof(ngx_tunnel_node_t, data) + name->len;
-
-    rn = ngx_tunnel_zone_alloc(zone, len, zone->reserve);
-    if (rn == NULL) {
+    node = ngx_tunnel_zone_alloc(zone, offsetof(ngx_tunnel_node_t, data)
+                                       + name->len, zone->reserve);
+    if (node == NULL) {
         return NULL;
     }
 
-    rn->key = hash;
-
-    node = (ngx_tunnel_node_t *) &rn->color;
-
-    node->kind = (u_char) kind;
-    node->len = (u_short) name->len;
+    node->sn.node.key = hash;
+    node->sn.str.len = name->len;
+    node->sn.str.data = node->data;
+    node->kind = kind;
     node->active = 0;
     node->opened = 0;
     node->received = 0;
     node->sent = 0;
     ngx_memcpy(node->data, name->data, name->len);
 
-    /* the module that made the tree may be loaded no more */
-
-    sh->rbtree.insert = ngx_tunnel_node_insert;
-
-    ngx_rbtree_insert(&sh->rbtree, rn);
+    ngx_rbtree_insert(&sh->rbtree[kind], &node->sn.node);
     sh->nnodes[kind]++;
 
 found:
@@ -254,42 +241,11 @@ ngx_tunnel_node_release(ngx_tunnel_zone_t *zone, ngx_tunnel_node_t *node,
         return;
     }
 
-    ngx_queue_insert_head(&sh->nodes[node->kind], &node->queue);
+    ngx_queue_insert_head(&sh->nodes[node->kind], &node->u.queue);
 
     if (sh->nnodes[node->kind] > sh->max[node->kind]) {
         (void) ngx_tunnel_node_expire(zone, node->kind, 1);
     }
-}
-
-
-static ngx_tunnel_node_t *
-ngx_tunnel_node_lookup(ngx_tunnel_zone_t *zone, ngx_tunnel_node_e kind,
-    ngx_str_t *name, uint32_t hash)
-{
-    ngx_int_t           rc;
-    ngx_rbtree_node_t  *rn, *sentinel;
-
-    rn = zone->sh->rbtree.root;
-    sentinel = zone->sh->rbtree.sentinel;
-
-    while (rn != sentinel) {
-
-        if (hash != rn->key) {
-            rn = (hash < rn->key) ? rn->left : rn->right;
-            continue;
-        }
-
-        rc = ngx_tunnel_node_compare(kind, name,
-                                     (ngx_tunnel_node_t *) &rn->color);
-
-        if (rc == 0) {
-            return (ngx_tunnel_node_t *) &rn->color;
-        }
-
-        rn = (rc < 0) ? rn->left : rn->right;
-    }
-
-    return NULL;
 }
 
 
@@ -301,7 +257,6 @@ ngx_tunnel_node_expire(ngx_tunnel_zone_t *zone, ngx_tunnel_node_e kind,
 {
     ngx_uint_t                 i;
     ngx_queue_t               *q;
-    ngx_rbtree_node_t         *rn;
     ngx_tunnel_node_t         *node;
     ngx_tunnel_zone_shared_t  *sh;
 
@@ -310,14 +265,11 @@ ngx_tunnel_node_expire(ngx_tunnel_zone_t *zone, ngx_tunnel_node_e kind,
     for (i = 0; i < n && !ngx_queue_empty(&sh->nodes[kind]); i++) {
 
         q = ngx_queue_last(&sh->nodes[kind]);
-        node = ngx_queue_data(q, ngx_tunnel_node_t, queue);
-
-        rn = (ngx_rbtree_node_t *)
-                 ((u_char *) node - offsetof(ngx_rbtree_node_t, color));
+        node = ngx_queue_data(q, ngx_tunnel_node_t, u.queue);
 
         ngx_queue_remove(q);
-        ngx_rbtree_delete(&sh->rbtree, rn);
-        ngx_slab_free_locked(zone->shpool, rn);
+        ngx_rbtree_delete(&sh->rbtree[kind], &node->sn.node);
+        ngx_slab_free_locked(zone->shpool, node);
 
         sh->nnodes[kind]--;
     }
@@ -355,56 +307,4 @@ ngx_tunnel_zone_alloc(ngx_tunnel_zone_t *zone, size_t size,
     }
 
     return p;
-}
-
-
-void
-ngx_tunnel_node_insert(ngx_rbtree_node_t *temp, ngx_rbtree_node_t *node,
-    ngx_rbtree_node_t *sentinel)
-{
-    ngx_str_t            name;
-    ngx_rbtree_node_t  **p;
-    ngx_tunnel_node_t   *n, *t;
-
-    n = (ngx_tunnel_node_t *) &node->color;
-
-    ngx_tunnel_node_name(n, &name);
-
-    for ( ;; ) {
-
-        if (node->key != temp->key) {
-            p = (node->key < temp->key) ? &temp->left : &temp->right;
-
-        } else {
-            t = (ngx_tunnel_node_t *) &temp->color;
-
-            p = (ngx_tunnel_node_compare(n->kind, &name, t) < 0)
-                ? &temp->left : &temp->right;
-        }
-
-        if (*p == sentinel) {
-            break;
-        }
-
-        temp = *p;
-    }
-
-    *p = node;
-    node->parent = temp;
-    node->left = sentinel;
-    node->right = sentinel;
-    ngx_rbt_red(node);
-}
-
-
-static ngx_int_t
-ngx_tunnel_node_compare(ngx_tunnel_node_e kind, ngx_str_t *name,
-    ngx_tunnel_node_t *node)
-{
-    if (kind != (ngx_tunnel_node_e) node->kind) {
-        return (kind < (ngx_tunnel_node_e) node->kind) ? -1 : 1;
-    }
-
-    return ngx_memn2cmp(name->data, node->data, name->len,
-                        (size_t) node->len);
 }

@@ -194,9 +194,11 @@ ngx_tunnel_zone_create(ngx_tunnel_zone_t *zone)
     ngx_queue_init(&sh->series);
     ngx_queue_init(&sh->unused);
 
-    ngx_rbtree_init(&sh->rbtree, &sh->sentinel, ngx_tunnel_node_insert);
+    /* nginx's own function is there after any reload */
 
     for (i = 0; i < NGX_TUNNEL_NO_NODE; i++) {
+        ngx_rbtree_init(&sh->rbtree[i], &sh->sentinel[i],
+                        ngx_str_rbtree_insert_value);
         ngx_queue_init(&sh->nodes[i]);
     }
 

@@ -58,7 +58,7 @@ typedef enum {
 
 
 typedef struct {
-    uint64_t                      count;
+    uint64_t                      count;         /* in a snapshot */
     uint64_t                      sum;
     uint64_t                      buckets[NGX_TUNNEL_BUCKETS];
 } ngx_tunnel_histogram_t;
