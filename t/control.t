@@ -1302,22 +1302,10 @@ sub associate_open {
 sub bind_open {
 	my ($version) = @_;
 
-	my ($s, undef, $addr)
-		= socks_command(port(8085), $version, 'bind', '0.0.0.0', 0);
-	my $peer = peer_connect($addr);
-	read_reply($s, $version);
+	my ($s, $peer, $echo) = bind_echo(port(8085), $version);
 
 	my $r = opened($s);
-	$r->{peer} = $peer;
-
-	$r->{echo} = sub {
-		my ($bytes) = @_;
-
-		write_all($s, $bytes);
-		write_all($peer, scalar read_n($peer, length $bytes));
-
-		return scalar read_n($s, length $bytes);
-	};
+	@$r{qw/ peer echo /} = ($peer, $echo);
 
 	return $r;
 }

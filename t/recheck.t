@@ -426,22 +426,10 @@ sub udp_alive {
 sub bind_open {
 	my ($listen, $from) = @_;
 
-	my ($s, undef, $addr)
-		= socks_command(port($listen), '5', 'bind', '0.0.0.0', 0);
-	my $peer = peer_connect($addr, from => $from);
-	read_reply($s, '5');
+	my ($s, $peer, $echo) = bind_echo(port($listen), '5', from => $from);
 
 	my $r = opened($s);
-
-	$r->{peer} = $peer;
-	$r->{echo} = sub {
-		my ($bytes) = @_;
-
-		write_all($s, $bytes);
-		write_all($peer, scalar read_n($peer, length $bytes));
-
-		return scalar read_n($s, length $bytes);
-	};
+	@$r{qw/ peer echo /} = ($peer, $echo);
 
 	return $r;
 }

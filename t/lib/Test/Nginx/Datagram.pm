@@ -16,6 +16,9 @@ package Test::Nginx::Datagram;
 #				if there is none
 #   peer_connect($addr, %opt)	a TCP connection, undef if it is refused; from,
 #				the address that it comes from
+#   bind_echo($addr, $version, %opt)
+#				($s, $peer, $echo) of a tunnel of BIND; what is
+#				given to $echo goes to the peer and comes back
 #   join_address($host, $port)
 #
 # Datagrams
@@ -62,7 +65,7 @@ use strict;
 use base qw/ Exporter /;
 
 our @EXPORT = qw/
-	socks_command read_reply peer_connect join_address
+	socks_command read_reply peer_connect bind_echo join_address
 	udp_socket udp_port udp_address udp_put udp_get udp_none
 	udp_header udp_parse
 	udp_associate udp_send udp_read udp_echo udp_end
@@ -154,6 +157,24 @@ sub peer_connect {
 		Timeout => TIMEOUT,
 		defined $opt{from} ? (LocalHost => $opt{from}) : (),
 	);
+}
+
+sub bind_echo {
+	my ($port, $version, %opt) = @_;
+
+	my ($s, undef, $addr)
+		= socks_command($port, $version, 'bind', '0.0.0.0', 0);
+	my $peer = peer_connect($addr, %opt);
+	read_reply($s, $version);
+
+	return ($s, $peer, sub {
+		my ($bytes) = @_;
+
+		write_all($s, $bytes);
+		write_all($peer, scalar read_n($peer, length $bytes));
+
+		return scalar read_n($s, length $bytes);
+	});
 }
 
 sub join_address {
